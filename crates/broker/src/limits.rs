@@ -1,0 +1,104 @@
+//! Every bound that a peer can run into, in one object. docs/user/limits.md lists them with reasons.
+
+/// Limits of one node. Counts are per connection unless said otherwise.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest message body, in bytes. RabbitMQ's default is 16 MiB; Kafka's `max.message.bytes` may
+    /// lower it per topic.
+    pub message_bytes_max: usize,
+    /// Largest Kafka request frame, in bytes (Kafka's `socket.request.max.bytes`).
+    pub request_bytes_max: usize,
+    /// Largest inflated size of one compressed batch.
+    pub inflated_bytes_max: usize,
+    /// Largest ratio of inflated to stored size.
+    pub inflated_ratio_max: usize,
+    /// Bytes of publishes of one connection that wait for their commit before reading stops.
+    pub publish_bytes_in_flight_max: usize,
+    /// Bytes waiting to be written to one peer above which volatile deliveries are dropped and input
+    /// stops being read.
+    pub output_bytes_max: usize,
+    /// Requests of one Kafka connection that wait for their answer before reading stops.
+    pub requests_in_flight_max: usize,
+    /// Channels per AMQP connection.
+    pub channel_max: u16,
+    /// Largest AMQP frame.
+    pub frame_bytes_max: u32,
+    /// Consumers per AMQP channel.
+    pub consumers_per_channel_max: usize,
+    /// Deliveries waiting for settlement per channel when the client sets no prefetch.
+    pub unacked_max: u32,
+    /// Subscriptions per subject session.
+    pub subscriptions_max: usize,
+    /// QoS 1 and 2 publishes an MQTT client may have open towards us (Receive Maximum).
+    pub receive_maximum: u16,
+    /// Topic aliases an MQTT client may set.
+    pub topic_alias_max: u16,
+    /// Longest keep-alive of an MQTT 5 client, in seconds; one that asks for more or for none is told
+    /// this instead. The largest number is no limit.
+    pub keep_alive_seconds_max: u16,
+    /// Levels of a subject or filter.
+    pub subject_levels_max: usize,
+    /// Length of a name of a topic, queue, exchange, group or client id, in bytes.
+    pub name_bytes_max: usize,
+    /// Partitions per topic.
+    pub partitions_max: u32,
+    /// Topics, queues, exchanges and sessions on the node, each.
+    pub objects_max: usize,
+    /// Bindings on the node.
+    pub bindings_max: usize,
+    /// Retained messages on the node, and their bytes.
+    pub retained_count_max: usize,
+    pub retained_bytes_max: usize,
+    /// Milliseconds a peer has from connecting to being logged in.
+    pub handshake_ms_max: u64,
+    /// Fetch sessions a shard keeps (KIP-227).
+    pub fetch_sessions_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            message_bytes_max: 16 << 20,
+            request_bytes_max: 100 << 20,
+            inflated_bytes_max: 128 << 20,
+            inflated_ratio_max: 1000,
+            publish_bytes_in_flight_max: 8 << 20,
+            output_bytes_max: 4 << 20,
+            requests_in_flight_max: 1000,
+            channel_max: 2047,
+            frame_bytes_max: 131_072,
+            consumers_per_channel_max: 1000,
+            unacked_max: 8192,
+            subscriptions_max: 10_000,
+            receive_maximum: 1024,
+            topic_alias_max: 64,
+            keep_alive_seconds_max: u16::MAX,
+            subject_levels_max: 128,
+            name_bytes_max: 255,
+            partitions_max: 10_000,
+            objects_max: 1_000_000,
+            bindings_max: 2_000_000,
+            retained_count_max: 1_000_000,
+            retained_bytes_max: 256 << 20,
+            handshake_ms_max: 10_000,
+            fetch_sessions_max: 1000,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_lists_every_limit_and_no_other() {
+        let document = include_str!("../../../docs/user/limits.md");
+        let listed =
+            document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let listed: Vec<&str> = listed.collect();
+        let printed = format!("{:?}", Limits::default());
+        let fields = printed.trim_start_matches("Limits { ").trim_end_matches(" }").split(", ");
+        let fields: Vec<&str> = fields.filter_map(|field| field.split(':').next()).collect();
+        assert_eq!(listed, fields);
+    }
+}

@@ -1,0 +1,69 @@
+//! Metadata as bytes and back. Only the durable part travels; look-up tables and the router are rebuilt.
+
+use super::{BindingSpec, Durable, Metadata, MetadataLimits, NamespaceId, StreamOwner};
+use crate::router::Router;
+use koine_base::{StreamId, TopicId};
+use std::collections::{BTreeMap, HashMap};
+
+impl Metadata {
+    pub fn encode(&self) -> Vec<u8> {
+        let bindings = self.all_bindings();
+        postcard::to_allocvec(&(&self.durable, bindings)).expect("encoding to memory cannot fail")
+    }
+
+    /// `None` if the bytes are not a snapshot.
+    pub fn decode(bytes: &[u8], limits: MetadataLimits) -> Option<Metadata> {
+        let (durable, bindings): (Durable, Vec<(NamespaceId, BindingSpec)>) =
+            postcard::from_bytes(bytes).ok()?;
+        Some(Self::from_durable(durable, bindings, limits))
+    }
+
+    pub(super) fn from_durable(
+        durable: Durable,
+        bindings: Vec<(NamespaceId, BindingSpec)>,
+        limits: MetadataLimits,
+    ) -> Metadata {
+        let mut metadata = Metadata {
+            durable,
+            limits,
+            router: Router::new(),
+            by_topic_id: HashMap::new(),
+            streams: HashMap::new(),
+            by_client: BTreeMap::new(),
+            version: 0,
+        };
+        metadata.rebuild();
+        metadata.rebuild_router(bindings);
+        metadata
+    }
+
+    fn rebuild(&mut self) {
+        for ((namespace, name), topic) in &self.durable.topics {
+            self.by_topic_id.insert(TopicId(topic.id), (*namespace, name.clone()));
+            for (partition, stream) in (0u32..).zip(topic.streams()) {
+                let owner =
+                    StreamOwner::Topic { namespace: *namespace, name: name.clone(), partition };
+                self.streams.insert(stream, owner);
+            }
+        }
+        for ((namespace, name), queue) in &self.durable.queues {
+            self.by_topic_id.insert(TopicId(queue.id), (*namespace, name.clone()));
+            let owner = StreamOwner::Queue { namespace: *namespace, name: name.clone() };
+            self.streams.insert(queue.stream(), owner);
+        }
+        for (id, session) in &self.durable.sessions {
+            self.by_client.insert((session.namespace, session.client_id.clone()), *id);
+            if let Some(stream) = session.backlog() {
+                self.streams.insert(stream, StreamOwner::Backlog { session: *id });
+            }
+        }
+        for ((namespace, group, filter), shared) in &self.durable.shared {
+            let owner = StreamOwner::Shared {
+                namespace: *namespace,
+                group: group.clone(),
+                filter: filter.clone(),
+            };
+            self.streams.insert(StreamId::from_raw(shared.stream), owner);
+        }
+    }
+}
