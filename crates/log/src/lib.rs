@@ -1,0 +1,52 @@
+//! The storage of one shard: a write-ahead log that carries many raft groups, a cache of its tail, and
+//! segments for what is still live when a WAL file is full.
+//!
+//! Sans-I/O: [`Log`] never touches a disk. It hands out [`IoRequest`]s, whoever runs the shard executes
+//! them with [`execute`] on a disk thread, and gives each [`IoResult`] back to [`Log::complete`]. Only
+//! [`Log::open`] and [`Replay`] read the disk directly; they run before the shard does.
+//!
+//! What it must never do: report a frame as persisted that a power cut could lose (unless the frame
+//! asked for less), hand out bytes that fail a checksum, cut off a damaged log anywhere but at a tail
+//! that provably was never acknowledged, or hold memory in proportion to the backlog.
+//!
+//! Formats on disk: `docs/internals/log-format.md`, code in `format.rs`.
+
+mod batch;
+mod cache;
+mod checkpoint;
+mod checkpointing;
+mod config;
+mod error;
+mod format;
+mod index_cache;
+mod io_plan;
+mod log;
+mod manifest;
+mod open;
+mod read;
+mod reading;
+mod replay;
+mod scan;
+mod segment;
+mod segment_writer;
+mod stats;
+mod stream;
+mod stream_plan;
+mod timestamp;
+mod wal;
+mod wal_files;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{Config, FRAME_PAYLOAD_BYTES_MAX};
+pub use error::{CorruptReason, LogError, OpenError, ReadError};
+pub use format::WalPosition;
+pub use io_plan::{execute, IoClass, IoRequest, IoResult};
+pub use log::{
+    Bounds, Completion, GroupCheckpoint, Log, Placed, Placement, Pressure, ReadOutcome, ReadToken,
+    TimestampOutcome,
+};
+pub use replay::{Replay, ReplayFrame, Replayed};
+pub use stats::Stats;
+pub use wal::{Appended, Frame, FrameLocation, Persisted};

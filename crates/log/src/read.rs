@@ -1,0 +1,314 @@
+//! Reading batches back from disk. Everything that leaves here has been checked: the batch's own
+//! checksum, and the checksum over the part of the header which that one leaves out.
+
+use crate::batch::{BatchHeader, PREFIX_BYTES};
+use crate::error::ReadError;
+use crate::format::{Fields, IndexEntry, RunRecord, INDEX_ENTRY_BYTES};
+use crate::stream::WalRun;
+use bytes::Bytes;
+use koine_base::checksum::{crc32c, crc32c_append};
+use koine_base::disk::{Disk, FileId};
+use koine_base::StreamId;
+use std::io;
+use std::sync::Arc;
+
+/// One read brings at most this, or one interval or batch if that is larger.
+pub(crate) const READ_BYTES_MAX: usize = 8 << 20;
+
+/// Runs in a WAL file that lie this close together are read in one go.
+const WAL_GAP_BYTES_MAX: u32 = 4 << 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    Batches,
+    /// The first batch with a max timestamp of at least this.
+    Timestamp(i64),
+}
+
+#[derive(Debug)]
+pub(crate) enum Source {
+    Wal {
+        file: FileId,
+        /// In ascending order, all in this file.
+        runs: Vec<WalRun>,
+    },
+    Segment {
+        path: String,
+        file: Option<FileId>,
+        run: RunRecord,
+        index: Option<Arc<[IndexEntry]>>,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct ReadPlan {
+    pub token: u64,
+    pub stream: StreamId,
+    pub offset: u64,
+    pub offset_end: u64,
+    pub bytes_max: usize,
+    pub goal: Goal,
+    pub source: Source,
+}
+
+#[derive(Debug)]
+pub(crate) enum ReadFound {
+    Batches(Vec<Bytes>),
+    /// Base offset and max timestamp of the batch found.
+    Timestamp(Option<(u64, i64)>),
+}
+
+#[derive(Debug)]
+pub(crate) struct ReadDone {
+    pub token: u64,
+    pub outcome: Result<ReadFound, ReadError>,
+    pub opened: Option<FileId>,
+    pub index: Option<Arc<[IndexEntry]>>,
+}
+
+/// Why a stretch of bytes on disk gives no batches.
+#[derive(Debug)]
+pub(crate) enum FetchError {
+    /// What should be here starts with this offset.
+    Corrupt(u64),
+    Io(io::Error),
+}
+
+impl From<io::Error> for FetchError {
+    fn from(error: io::Error) -> Self {
+        FetchError::Io(error)
+    }
+}
+
+/// Reads exactly `bytes` bytes; `None` if the file is shorter.
+pub(crate) fn read_exact(
+    disk: &dyn Disk,
+    file: FileId,
+    position: u64,
+    bytes: usize,
+) -> io::Result<Option<Bytes>> {
+    let mut buffer = vec![0; bytes];
+    let count = disk.read_at(file, position, &mut buffer)?;
+    Ok((count == bytes).then(|| Bytes::from(buffer)))
+}
+
+/// Splits a stretch of whole batches and checks each. `base` is the first one's base offset,
+/// `prefix_crc` the checksum over all prefixes.
+pub(crate) fn check_batches(
+    stretch: &Bytes,
+    base: u64,
+    prefix_crc: u32,
+    out: &mut Vec<(BatchHeader, Bytes)>,
+) -> Result<(), FetchError> {
+    let first = out.len();
+    let mut expected = base;
+    let mut crc = 0;
+    let mut at = 0;
+    while at < stretch.len() {
+        let header = BatchHeader::verified(&stretch[at..]).ok_or(FetchError::Corrupt(expected))?;
+        let ascending =
+            if at == 0 { header.base_offset == base } else { header.base_offset >= expected };
+        if !ascending {
+            return Err(FetchError::Corrupt(expected));
+        }
+        crc = crc32c_append(crc, &stretch[at..at + PREFIX_BYTES]);
+        expected = header.last_offset + 1;
+        let end = at + header.bytes as usize;
+        out.push((header, stretch.slice(at..end)));
+        at = end;
+    }
+    if crc != prefix_crc || out.len() == first {
+        return Err(FetchError::Corrupt(base));
+    }
+    Ok(())
+}
+
+/// Reads runs of one WAL file, as many as `runs` has, joining those close together.
+pub(crate) fn fetch_wal(
+    disk: &dyn Disk,
+    file: FileId,
+    runs: &[WalRun],
+    out: &mut Vec<(BatchHeader, Bytes)>,
+) -> Result<(), FetchError> {
+    let mut first = 0;
+    while first < runs.len() {
+        let start = runs[first].position.offset();
+        let mut end = start + runs[first].bytes;
+        let mut next = first + 1;
+        while next < runs.len()
+            && runs[next]
+                .position
+                .offset()
+                .checked_sub(end)
+                .is_some_and(|gap| gap <= WAL_GAP_BYTES_MAX)
+            && (runs[next].position.offset() - start) as usize <= READ_BYTES_MAX
+        {
+            end = runs[next].position.offset() + runs[next].bytes;
+            next += 1;
+        }
+        let buffer = read_exact(disk, file, u64::from(start), (end - start) as usize)?;
+        let buffer = buffer.ok_or(FetchError::Corrupt(runs[first].base))?;
+        for run in &runs[first..next] {
+            let from = (run.position.offset() - start) as usize;
+            let stretch = buffer.slice(from..from + run.bytes as usize);
+            check_batches(&stretch, run.base, run.prefix_crc, out)?;
+        }
+        first = next;
+    }
+    Ok(())
+}
+
+/// The sparse index of a run.
+pub(crate) fn fetch_index(
+    disk: &dyn Disk,
+    file: FileId,
+    run: &RunRecord,
+) -> Result<Arc<[IndexEntry]>, FetchError> {
+    let bytes = run.index_count as usize * INDEX_ENTRY_BYTES;
+    let buffer = read_exact(disk, file, run.index_position, bytes)?;
+    let buffer = buffer
+        .filter(|buffer| crc32c(buffer) == run.index_crc)
+        .ok_or(FetchError::Corrupt(run.base))?;
+    let mut fields = Fields(&buffer);
+    let entries = (0..run.index_count).map_while(|_| IndexEntry::decode(&mut fields)).collect();
+    Ok(entries)
+}
+
+/// Reads adjacent intervals of a segment's run in one go.
+pub(crate) fn fetch_intervals(
+    disk: &dyn Disk,
+    file: FileId,
+    intervals: &[IndexEntry],
+    out: &mut Vec<(BatchHeader, Bytes)>,
+) -> Result<(), FetchError> {
+    let Some(first) = intervals.first() else {
+        return Ok(());
+    };
+    let bytes: usize = intervals.iter().map(|interval| interval.bytes as usize).sum();
+    let buffer =
+        read_exact(disk, file, first.position, bytes)?.ok_or(FetchError::Corrupt(first.offset))?;
+    let mut at = 0;
+    for interval in intervals {
+        let stretch = buffer.slice(at..at + interval.bytes as usize);
+        check_batches(&stretch, interval.offset, interval.prefix_crc, out)?;
+        at += interval.bytes as usize;
+    }
+    Ok(())
+}
+
+impl ReadPlan {
+    pub(crate) fn execute(self, disk: &dyn Disk) -> ReadDone {
+        let mut done = ReadDone {
+            token: self.token,
+            outcome: Ok(ReadFound::Batches(Vec::new())),
+            opened: None,
+            index: None,
+        };
+        let found = match &self.source {
+            Source::Wal { file, runs } => self.execute_wal(disk, *file, runs),
+            Source::Segment { path, file, run, index } => {
+                self.open_segment(disk, path, *file, &mut done).and_then(|file| {
+                    let index = match index {
+                        Some(index) => index.clone(),
+                        None => done.index.insert(fetch_index(disk, file, run)?).clone(),
+                    };
+                    self.execute_segment(disk, file, &index)
+                })
+            }
+        };
+        done.outcome = found.map_err(|error| match error {
+            FetchError::Corrupt(offset) => ReadError::Corrupt { stream: self.stream, offset },
+            FetchError::Io(error) => ReadError::Io { stream: self.stream, kind: error.kind() },
+        });
+        done
+    }
+
+    fn open_segment(
+        &self,
+        disk: &dyn Disk,
+        path: &str,
+        file: Option<FileId>,
+        done: &mut ReadDone,
+    ) -> Result<FileId, FetchError> {
+        match file {
+            Some(file) => Ok(file),
+            None => Ok(*done.opened.insert(disk.open(path)?)),
+        }
+    }
+
+    fn execute_wal(
+        &self,
+        disk: &dyn Disk,
+        file: FileId,
+        runs: &[WalRun],
+    ) -> Result<ReadFound, FetchError> {
+        let mut batches = Vec::new();
+        fetch_wal(disk, file, runs, &mut batches)?;
+        Ok(match self.goal {
+            Goal::Batches => ReadFound::Batches(self.select(batches)),
+            Goal::Timestamp(wanted_ms) => {
+                ReadFound::Timestamp(self.select_timestamp(&batches, wanted_ms))
+            }
+        })
+    }
+
+    fn execute_segment(
+        &self,
+        disk: &dyn Disk,
+        file: FileId,
+        index: &[IndexEntry],
+    ) -> Result<ReadFound, FetchError> {
+        let first = index.partition_point(|entry| entry.offset <= self.offset).saturating_sub(1);
+        let mut batches = Vec::new();
+        if let Goal::Timestamp(wanted_ms) = self.goal {
+            for interval in
+                index[first..].iter().filter(|interval| interval.max_timestamp_ms >= wanted_ms)
+            {
+                batches.clear();
+                fetch_intervals(disk, file, std::slice::from_ref(interval), &mut batches)?;
+                if let Some(found) = self.select_timestamp(&batches, wanted_ms) {
+                    return Ok(ReadFound::Timestamp(Some(found)));
+                }
+            }
+            return Ok(ReadFound::Timestamp(None));
+        }
+        let mut bytes = 0;
+        let mut last = first;
+        while last < index.len() && (last == first || bytes < self.bytes_max) {
+            bytes += index[last].bytes as usize;
+            last += 1;
+        }
+        fetch_intervals(disk, file, &index[first..last], &mut batches)?;
+        Ok(ReadFound::Batches(self.select(batches)))
+    }
+
+    /// Of checked batches those asked for.
+    fn select(&self, batches: Vec<(BatchHeader, Bytes)>) -> Vec<Bytes> {
+        let mut bytes = 0;
+        let mut selected: Vec<Bytes> = Vec::new();
+        for (header, batch) in batches {
+            if header.last_offset < self.offset {
+                continue;
+            }
+            let over = !selected.is_empty() && bytes + batch.len() > self.bytes_max;
+            if header.last_offset >= self.offset_end || over {
+                break;
+            }
+            bytes += batch.len();
+            selected.push(batch);
+        }
+        selected
+    }
+
+    fn select_timestamp(
+        &self,
+        batches: &[(BatchHeader, Bytes)],
+        wanted_ms: i64,
+    ) -> Option<(u64, i64)> {
+        let headers = batches.iter().map(|(header, _)| header);
+        let mut fitting = headers.filter(|header| {
+            header.last_offset >= self.offset && header.max_timestamp_ms >= wanted_ms
+        });
+        fitting.next().map(|header| (header.base_offset, header.max_timestamp_ms))
+    }
+}

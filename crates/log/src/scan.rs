@@ -1,0 +1,176 @@
+//! Walks over the frames of one WAL file on disk, and decides what a bad frame means. A torn tail was
+//! never acknowledged and is cut off; damage below a position that is known to have been durable is
+//! corruption, and is never cut off.
+
+use crate::config::FRAME_PAYLOAD_BYTES_MAX;
+use crate::format::{
+    body_crc, FrameHeader, WalPosition, FRAME_ALIGN, FRAME_HEADER_BYTES, WAL_FRAMES_AT,
+};
+use koine_base::disk::{Disk, FileId};
+use std::io;
+
+/// How far behind a damaged frame, or behind the last mark, recovery looks for proof that it had been
+/// durable. The writer's marks are at most `MARK_INTERVAL_BYTES` old, and no more than one write and the
+/// relaxed bytes lie behind a durable position, so that proof, if there is any, starts before this.
+pub(crate) const PROOF_BYTES: u64 = 8 << 20;
+
+/// Read at once while walking.
+const READ_BYTES: usize = 1 << 20;
+
+pub(crate) enum Step<'a> {
+    Frame {
+        header: FrameHeader,
+        position: WalPosition,
+        payload: &'a [u8],
+    },
+    /// No intact frame here. `next` is where one could follow, if the header is readable.
+    Bad {
+        position: u32,
+        next: Option<u32>,
+    },
+    /// The limit.
+    End,
+}
+
+pub(crate) struct Scanner<'d> {
+    disk: &'d dyn Disk,
+    file: FileId,
+    sequence: u32,
+    /// Where the next frame starts.
+    pub position: u32,
+    limit: u32,
+    buffer: Vec<u8>,
+    buffer_at: u64,
+}
+
+impl<'d> Scanner<'d> {
+    /// Frames of `file` up to `limit`.
+    pub(crate) fn new(disk: &'d dyn Disk, file: FileId, sequence: u32, limit: u32) -> Self {
+        Scanner {
+            disk,
+            file,
+            sequence,
+            position: WAL_FRAMES_AT,
+            limit,
+            buffer: Vec::new(),
+            buffer_at: 0,
+        }
+    }
+
+    /// Bytes of the file from `at`; fewer than `count` only at its end.
+    fn window(&mut self, at: u64, count: usize) -> io::Result<&[u8]> {
+        let have = at.checked_sub(self.buffer_at).map(|from| from as usize);
+        if have.is_none_or(|from| from + count > self.buffer.len()) {
+            self.buffer = vec![0; count.max(READ_BYTES)];
+            let read = self.disk.read_at(self.file, at, &mut self.buffer)?;
+            self.buffer.truncate(read);
+            self.buffer_at = at;
+        }
+        let from = (at - self.buffer_at) as usize;
+        let to = (from + count).min(self.buffer.len());
+        Ok(&self.buffer[from..to])
+    }
+
+    fn header_at(&mut self, position: u32) -> io::Result<Option<FrameHeader>> {
+        let place = WalPosition::new(self.sequence, position);
+        let bytes = self.window(u64::from(position), FRAME_HEADER_BYTES)?;
+        let header = FrameHeader::decode(bytes, place);
+        Ok(header.filter(|header| header.length as usize <= FRAME_PAYLOAD_BYTES_MAX))
+    }
+
+    /// The frame at `position`, which then moves behind it.
+    pub(crate) fn next(&mut self) -> io::Result<Step<'_>> {
+        let position = self.position;
+        if u64::from(position) + FRAME_HEADER_BYTES as u64 > u64::from(self.limit) {
+            return Ok(Step::End);
+        }
+        let Some(header) = self.header_at(position)? else {
+            return Ok(Step::Bad { position, next: None });
+        };
+        let end = u64::from(position) + header.total_bytes();
+        if end > u64::from(self.limit) {
+            return Ok(Step::Bad { position, next: None });
+        }
+        let end = end as u32;
+        let body_at = u64::from(position) + FRAME_HEADER_BYTES as u64;
+        let body_bytes = (end - position) as usize - FRAME_HEADER_BYTES;
+        self.position = end;
+        let place = WalPosition::new(self.sequence, position);
+        let body = self.window(body_at, body_bytes)?;
+        let intact = body.len() == body_bytes && {
+            let (payload, padding) = body.split_at(header.length as usize);
+            let crc = body_crc(std::iter::once(payload), header.padding());
+            crc == header.body_crc && padding.iter().all(|byte| *byte == 0)
+        };
+        if !intact {
+            self.position = position;
+            return Ok(Step::Bad { position, next: Some(end) });
+        }
+        let payload = &self.window(body_at, body_bytes)?[..header.length as usize];
+        Ok(Step::Frame { header, position: place, payload })
+    }
+
+    /// Looks behind a bad frame for an intact header that says "all up to here was durable" with a
+    /// position above the bad one. `known` is a position that is durable anyway.
+    pub(crate) fn was_durable(
+        &mut self,
+        position: u32,
+        next: Option<u32>,
+        known: WalPosition,
+    ) -> io::Result<bool> {
+        let bad = WalPosition::new(self.sequence, position);
+        if known > bad {
+            return Ok(true);
+        }
+        let from = next.unwrap_or(position + FRAME_ALIGN);
+        let until = (u64::from(from) + PROOF_BYTES).min(u64::from(self.limit));
+        self.find_header(from, until, |header| header.durable > bad)
+    }
+
+    fn find_header(
+        &mut self,
+        from: u32,
+        until: u64,
+        proof: impl Fn(&FrameHeader) -> bool,
+    ) -> io::Result<bool> {
+        let mut at = from;
+        while u64::from(at) + FRAME_HEADER_BYTES as u64 <= until {
+            // The place is compared before anything is computed, so that stale bytes cost little.
+            if self.header_at(at)?.is_some_and(|header| proof(&header)) {
+                return Ok(true);
+            }
+            at += FRAME_ALIGN;
+        }
+        Ok(false)
+    }
+}
+
+/// True if a file whose header is damaged holds frames of a sequence number above `newest`: they may
+/// have been acknowledged.
+pub(crate) fn holds_newer_frames(
+    disk: &dyn Disk,
+    file: FileId,
+    newest: u32,
+    header_blank: bool,
+) -> io::Result<bool> {
+    // Frames are written only after the header was synced. Where that is zero nothing was ever written,
+    // unless the block itself was lost: then at least the first frame is still there.
+    let bytes = if header_blank { FRAME_HEADER_BYTES } else { PROOF_BYTES as usize };
+    let mut buffer = vec![0; bytes];
+    let count = disk.read_at(file, u64::from(WAL_FRAMES_AT), &mut buffer)?;
+    let mut at = 0;
+    while at + FRAME_HEADER_BYTES <= count {
+        let sequence = u32::from_le_bytes([
+            buffer[at + 24],
+            buffer[at + 25],
+            buffer[at + 26],
+            buffer[at + 27],
+        ]);
+        let place = WalPosition::new(sequence, WAL_FRAMES_AT + at as u32);
+        if sequence > newest && FrameHeader::decode(&buffer[at..], place).is_some() {
+            return Ok(true);
+        }
+        at += FRAME_ALIGN as usize;
+    }
+    Ok(false)
+}
