@@ -1,0 +1,202 @@
+//! The body of a data group's entry: a sequence of operations, all of them committed or none.
+//!
+//! ```text
+//! | 1 append  | stream u64 | base offset u64 | length u32 | RecordBatch v2, offsets patched |
+//! | 2 settle  | stream u64 | length u32 | cursor delta |
+//! | 3 trim    | stream u64 | new start u64 |
+//! | 4 offsets | length u32 | committed offsets of consumer groups |
+//! | 5 mark    | nothing: somebody waits for what was committed before |
+//! ```
+//! Numbers are big-endian. What is read back here was written by this node and has passed the frame's
+//! checksum, so a malformed operation is damage that the checksum did not see: it ends the process.
+
+use bytes::{Buf, Bytes};
+use koine_base::StreamId;
+
+const APPEND: u8 = 1;
+const SETTLE: u8 = 2;
+const TRIM: u8 = 3;
+const OFFSETS: u8 = 4;
+const MARK: u8 = 5;
+
+/// Bytes before the batch of an append.
+pub const APPEND_HEADER_BYTES: usize = 1 + 8 + 8 + 4;
+
+/// One operation of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// `position` is where `batch` begins in the entry.
+    Append {
+        stream: StreamId,
+        base_offset: u64,
+        batch: Bytes,
+        position: usize,
+    },
+    Settle {
+        stream: StreamId,
+        delta: Bytes,
+    },
+    Trim {
+        stream: StreamId,
+        start: u64,
+    },
+    Offsets {
+        commit: Bytes,
+    },
+    /// Nothing: somebody waits for what was committed before.
+    Mark,
+}
+
+/// The entry is not a sequence of operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MalformedEntry;
+
+/// Grows the next entry of a group.
+#[derive(Default)]
+pub struct EntryWriter {
+    bytes: Vec<u8>,
+}
+
+impl EntryWriter {
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Appends a batch and returns it for patching.
+    pub fn append(&mut self, stream: StreamId, base_offset: u64, batch: &[u8]) -> &mut [u8] {
+        self.bytes.reserve(APPEND_HEADER_BYTES + batch.len());
+        self.bytes.push(APPEND);
+        self.bytes.extend_from_slice(&stream.raw().to_be_bytes());
+        self.bytes.extend_from_slice(&base_offset.to_be_bytes());
+        self.put_sized(batch);
+        let start = self.bytes.len() - batch.len();
+        &mut self.bytes[start..]
+    }
+
+    pub fn settle(&mut self, stream: StreamId, delta: &[u8]) {
+        self.bytes.push(SETTLE);
+        self.bytes.extend_from_slice(&stream.raw().to_be_bytes());
+        self.put_sized(delta);
+    }
+
+    pub fn trim(&mut self, stream: StreamId, start: u64) {
+        self.bytes.push(TRIM);
+        self.bytes.extend_from_slice(&stream.raw().to_be_bytes());
+        self.bytes.extend_from_slice(&start.to_be_bytes());
+    }
+
+    pub fn offsets(&mut self, commit: &[u8]) {
+        self.bytes.push(OFFSETS);
+        self.put_sized(commit);
+    }
+
+    pub fn mark(&mut self) {
+        self.bytes.push(MARK);
+    }
+
+    fn put_sized(&mut self, part: &[u8]) {
+        let length = u32::try_from(part.len()).expect("requests are below 4 GiB");
+        self.bytes.extend_from_slice(&length.to_be_bytes());
+        self.bytes.extend_from_slice(part);
+    }
+
+    /// The finished entry; the writer is empty again.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+/// Walks the operations of an entry.
+pub struct Operations {
+    entry: Bytes,
+    rest: Bytes,
+}
+
+pub fn operations(entry: Bytes) -> Operations {
+    Operations { rest: entry.clone(), entry }
+}
+
+impl Iterator for Operations {
+    type Item = Result<Operation, MalformedEntry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let operation = self.read();
+        if operation.is_none() {
+            self.rest.clear();
+        }
+        Some(operation.ok_or(MalformedEntry))
+    }
+}
+
+impl Operations {
+    fn read(&mut self) -> Option<Operation> {
+        match self.rest.get_u8() {
+            APPEND => {
+                let stream = StreamId::from_raw(self.take_u64()?);
+                let base_offset = self.take_u64()?;
+                let batch = self.take_sized()?;
+                let position = self.entry.len() - self.rest.len() - batch.len();
+                Some(Operation::Append { stream, base_offset, batch, position })
+            }
+            SETTLE => {
+                let stream = StreamId::from_raw(self.take_u64()?);
+                Some(Operation::Settle { stream, delta: self.take_sized()? })
+            }
+            TRIM => {
+                let stream = StreamId::from_raw(self.take_u64()?);
+                Some(Operation::Trim { stream, start: self.take_u64()? })
+            }
+            OFFSETS => Some(Operation::Offsets { commit: self.take_sized()? }),
+            MARK => Some(Operation::Mark),
+            _ => None,
+        }
+    }
+
+    fn take_u64(&mut self) -> Option<u64> {
+        (self.rest.len() >= 8).then(|| self.rest.get_u64())
+    }
+
+    fn take_sized(&mut self) -> Option<Bytes> {
+        if self.rest.len() < 4 {
+            return None;
+        }
+        let length = self.rest.get_u32() as usize;
+        (length <= self.rest.len()).then(|| self.rest.split_to(length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use koine_base::GroupId;
+
+    #[test]
+    fn operations_come_back_in_order_and_positions_point_at_batches() {
+        let stream = StreamId::new(GroupId(1), 7);
+        let mut writer = EntryWriter::default();
+        writer.append(stream, 100, b"batch").copy_from_slice(b"BATCH");
+        writer.settle(stream, b"delta");
+        writer.trim(stream, 50);
+        writer.offsets(b"commit");
+        let entry = Bytes::from(writer.take());
+        assert!(writer.is_empty());
+        let seen: Vec<_> = operations(entry.clone()).collect::<Result<_, _>>().expect("whole");
+        let Operation::Append { position, batch, .. } = &seen[0] else { panic!("{seen:?}") };
+        assert_eq!(&entry[*position..*position + 5], b"BATCH");
+        assert_eq!(&batch[..], b"BATCH");
+        assert_eq!(seen[2], Operation::Trim { stream, start: 50 });
+        assert_eq!(seen.len(), 4);
+        for end in 1..entry.len() {
+            let cut: Vec<_> = operations(entry.slice(..end)).collect();
+            let whole = cut.iter().filter(|operation| operation.is_ok()).count();
+            assert!(whole < 4, "cut at {end}");
+        }
+    }
+}

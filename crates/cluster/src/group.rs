@@ -1,0 +1,297 @@
+//! One data group on its leader: the entry that is being filled, those under way and the streams they
+//! change. Everything that queues up while an entry is on its way to disk rides in the next one.
+
+use crate::consensus::{Consensus, HardState};
+use crate::entry::EntryWriter;
+use crate::raft::RaftGroup;
+use crate::stream::{Stream, StreamMap};
+use bytes::BytesMut;
+use koine_base::{ConnectionId, GroupId, ShardId, StreamId};
+use koine_broker::batch::{self, BatchBuilder};
+use koine_broker::membership::Membership;
+use koine_broker::message::{stored_prefix, Annotation, Content, Origin};
+use koine_broker::offsets::Offsets;
+use koine_broker::session::{Appended, Request, Token};
+use koine_log::FrameLocation;
+use std::collections::{BTreeMap, VecDeque};
+
+/// An entry is proposed at the latest when it has grown to this size, even while others are under way.
+pub const ENTRY_BYTES_SOFT: usize = 4 << 20;
+
+/// Largest entry: leaves room below the log's frame limit for one more request.
+pub const ENTRY_BYTES_MAX: usize = 112 << 20;
+
+/// A batch of other protocols' records is closed at this size: a reader takes whole batches.
+const OPEN_BATCH_BYTES_MAX: usize = 256 << 10;
+
+/// Whom to tell when the entry is committed and applied.
+#[derive(Debug)]
+pub enum Waiter {
+    /// One part of a publish, counted on the publisher's shard.
+    Stored {
+        home: ShardId,
+        ticket: u64,
+    },
+    Appended {
+        connection: ConnectionId,
+        token: Token,
+        appended: Appended,
+    },
+    Purged {
+        connection: ConnectionId,
+        token: Token,
+        count: u64,
+    },
+    Trimmed {
+        connection: ConnectionId,
+        token: Token,
+        stream: StreamId,
+    },
+    Committed {
+        connection: ConnectionId,
+        token: Token,
+    },
+    Synced {
+        connection: ConnectionId,
+        token: Token,
+    },
+    /// Asks for what a stream holds, and appends to it were still under way.
+    Ask {
+        connection: ConnectionId,
+        request: Box<Request>,
+    },
+}
+
+pub struct DataGroup {
+    pub id: GroupId,
+    /// Commits do not wait for the disk.
+    pub is_relaxed: bool,
+    pub consensus: RaftGroup,
+    pub streams: StreamMap,
+    pub membership: Membership,
+    /// Committed offsets by consumer group.
+    pub offsets: BTreeMap<String, Offsets>,
+    /// Where the frames under way lie, by index.
+    pub locations: VecDeque<(u64, FrameLocation)>,
+    pub applied_index: u64,
+    pub applied_term: u64,
+    pub hard_state: HardState,
+    writer: EntryWriter,
+    /// Streams with an open batch, in order of their first record.
+    open: Vec<StreamId>,
+    /// Streams whose cursor has something to make durable.
+    settled: Vec<StreamId>,
+    waiters: Vec<Waiter>,
+    /// Waiters of the entries under way, oldest first.
+    under_way: VecDeque<Vec<Waiter>>,
+    /// Builders to use again. Boxed as in the streams that they go back and forth to.
+    #[allow(clippy::vec_box)]
+    spare: Vec<Box<BatchBuilder>>,
+    prefix: BytesMut,
+}
+
+impl DataGroup {
+    pub fn new(
+        id: GroupId,
+        is_relaxed: bool,
+        consensus: RaftGroup,
+        membership: Membership,
+    ) -> Self {
+        DataGroup {
+            id,
+            is_relaxed,
+            consensus,
+            streams: StreamMap::new(),
+            membership,
+            offsets: BTreeMap::new(),
+            locations: VecDeque::new(),
+            applied_index: 0,
+            applied_term: 0,
+            hard_state: HardState::default(),
+            writer: EntryWriter::default(),
+            open: Vec::new(),
+            settled: Vec::new(),
+            waiters: Vec::new(),
+            under_way: VecDeque::new(),
+            spare: Vec::new(),
+            prefix: BytesMut::new(),
+        }
+    }
+
+    /// The leader epoch that new batches carry.
+    pub fn epoch(&self) -> i32 {
+        i32::try_from(self.consensus.term()).unwrap_or(i32::MAX)
+    }
+
+    pub fn stream(&mut self, stream: StreamId) -> &mut Stream {
+        self.streams.entry(stream).or_default()
+    }
+
+    pub fn wait(&mut self, waiter: Waiter) {
+        self.waiters.push(waiter);
+    }
+
+    /// [`Self::wait`] for what is appended so far, without an entry of its own.
+    pub fn wait_for_appends(&mut self, waiter: Waiter) {
+        let all_are_under_way = self.writer.is_empty() && self.open.is_empty();
+        match self.under_way.back_mut().filter(|_| all_are_under_way) {
+            Some(last) => last.push(waiter),
+            None => self.waiters.push(waiter),
+        }
+    }
+
+    /// The connection is gone: nobody is left to answer.
+    pub fn forget_asks(&mut self, of: ConnectionId) {
+        let is_kept = |waiter: &Waiter| !matches!(waiter, Waiter::Ask { connection, .. } if *connection == of);
+        self.waiters.retain(is_kept);
+        for waiters in &mut self.under_way {
+            waiters.retain(is_kept);
+        }
+    }
+
+    /// Adds a record of a protocol that does not write batches itself. Returns its offset.
+    pub fn add_record(
+        &mut self,
+        id: StreamId,
+        content: &Content,
+        annotation: Option<&Annotation>,
+    ) -> u64 {
+        let stream = self.streams.entry(id).or_default();
+        let offset = stream.next;
+        stream.next += 1;
+        let spare = &mut self.spare;
+        let open = &mut self.open;
+        let (_, builder) = stream.open_batch.get_or_insert_with(|| {
+            open.push(id);
+            let mut builder =
+                spare.pop().unwrap_or_else(|| Box::new(BatchBuilder::new(content.timestamp.0)));
+            builder.restart(content.timestamp.0);
+            (offset, builder)
+        });
+        self.prefix.clear();
+        stored_prefix(content, annotation, &mut self.prefix);
+        let (origin, envelope) = (stored_origin(content.origin), &content.envelope[..]);
+        builder.push_foreign(
+            origin,
+            content.timestamp.0,
+            &[&self.prefix[..], envelope],
+            content.key.as_deref(),
+            &[content.body.as_deref().unwrap_or_default()],
+        );
+        if builder.batch_bytes() >= OPEN_BATCH_BYTES_MAX {
+            self.close_batch(id);
+        }
+        offset
+    }
+
+    /// Adds a batch as a Kafka producer sent it. Returns its first offset.
+    pub fn add_batch(
+        &mut self,
+        id: StreamId,
+        bytes: &[u8],
+        record_count: u32,
+        append_time: Option<i64>,
+    ) -> u64 {
+        self.close_batch(id);
+        let epoch = self.epoch();
+        let stream = self.streams.entry(id).or_default();
+        let base_offset = stream.next;
+        stream.next += u64::from(record_count);
+        let copy = self.writer.append(id, base_offset, bytes);
+        batch::patch(copy, base_offset, epoch);
+        if let Some(timestamp) = append_time {
+            batch::set_append_time(copy, timestamp);
+        }
+        base_offset
+    }
+
+    fn close_batch(&mut self, id: StreamId) {
+        let epoch = self.epoch();
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Some((base_offset, mut builder)) = stream.open_batch.take() else {
+            return;
+        };
+        let bytes = builder.finish(base_offset, epoch);
+        self.writer.append(id, base_offset, &bytes);
+        self.spare.push(builder);
+    }
+
+    pub fn trim(&mut self, stream: StreamId, start: u64) {
+        self.writer.trim(stream, start);
+    }
+
+    pub fn commit_offsets(&mut self, commit: &[u8]) {
+        self.writer.offsets(commit);
+    }
+
+    /// Notes that a stream's cursor has a delta to take along.
+    pub fn note_settled(&mut self, stream: StreamId) {
+        if self.settled.last() != Some(&stream) {
+            self.settled.push(stream);
+        }
+    }
+
+    fn has_pending(&self) -> bool {
+        !(self.writer.is_empty()
+            && self.open.is_empty()
+            && self.settled.is_empty()
+            && self.waiters.is_empty())
+    }
+
+    /// Proposes what queued up, if it is time. True if an entry was proposed.
+    pub fn propose(&mut self) -> bool {
+        if !self.has_pending() || !self.consensus.is_serving() {
+            return false;
+        }
+        if !self.under_way.is_empty() && self.writer.len() < ENTRY_BYTES_SOFT {
+            return false;
+        }
+        for id in std::mem::take(&mut self.open) {
+            self.close_batch(id);
+        }
+        self.write_deltas();
+        if self.writer.is_empty() {
+            if self.waiters.is_empty() {
+                return false;
+            }
+            self.writer.mark();
+        }
+        let entry = self.writer.take();
+        self.consensus.propose(entry).expect("a serving leader takes proposals");
+        self.under_way.push_back(std::mem::take(&mut self.waiters));
+        true
+    }
+
+    fn write_deltas(&mut self) {
+        let mut encoded = Vec::new();
+        for id in std::mem::take(&mut self.settled) {
+            let subscription = self.streams.get_mut(&id).and_then(|s| s.subscription.as_mut());
+            let Some(delta) = subscription.and_then(|s| s.cursor.take_delta()) else {
+                continue;
+            };
+            encoded.clear();
+            delta.encode(&mut encoded);
+            self.writer.settle(id, &encoded);
+        }
+    }
+
+    /// The waiters of the oldest entry under way: it was committed and applied.
+    pub fn committed(&mut self) -> Vec<Waiter> {
+        self.under_way.pop_front().expect("a leader commits what it proposed, in order")
+    }
+
+    /// True if nothing waits for the disk.
+    pub fn is_quiet(&self) -> bool {
+        self.under_way.is_empty() && !self.has_pending()
+    }
+}
+
+/// Kafka's records reach other streams only forwarded, with their own kind of envelope.
+fn stored_origin(origin: Origin) -> Origin {
+    match origin {
+        Origin::Kafka => Origin::KafkaForwarded,
+        other => other,
+    }
+}

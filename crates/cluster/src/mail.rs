@@ -1,0 +1,75 @@
+//! What shards send each other. One mailbox per shard; mail from one shard to another arrives in the
+//! order it was sent.
+
+use koine_base::{ConnectionId, ShardId, StreamId};
+use koine_broker::membership::GroupListing;
+use koine_broker::message::{Annotation, Content};
+use koine_broker::metadata::{Command, NamespaceId, Refusal};
+use koine_broker::session::{ConsumerId, Event, Request, Token};
+use std::sync::Arc;
+
+/// A copy of a publish for one stream.
+pub type Copy = (StreamId, Option<Annotation>);
+
+#[derive(Debug)]
+pub enum Mail {
+    /// A session's request to the owner of its stream or group.
+    Request {
+        from: ConnectionId,
+        request: Request,
+    },
+    /// The answer, or a delivery, to a session on its own shard.
+    Event {
+        to: ConnectionId,
+        event: Event,
+    },
+    /// Store copies of a publish; answered by one `Stored`.
+    Store {
+        from: ShardId,
+        ticket: u64,
+        connection: ConnectionId,
+        content: Content,
+        copies: Vec<Copy>,
+    },
+    Stored {
+        ticket: u64,
+        result: Result<(), Refusal>,
+    },
+    /// Hand a volatile message to connected sessions.
+    Live {
+        content: Content,
+        receivers: Vec<(ConnectionId, Annotation)>,
+    },
+    /// Commands of group 0 in the order they were committed.
+    Commands(Arc<Vec<Command>>),
+    /// The connection is gone: release what it holds here.
+    Gone {
+        connection: ConnectionId,
+    },
+    /// This much of what was delivered to the consumer has been taken by its peer's socket.
+    Taken {
+        connection: ConnectionId,
+        stream: StreamId,
+        consumer: ConsumerId,
+        bytes: u64,
+    },
+    /// What groups do you coordinate?
+    ListGroups {
+        from: ConnectionId,
+        token: Token,
+    },
+    GroupsListed {
+        to: ConnectionId,
+        token: Token,
+        groups: Vec<GroupListing>,
+    },
+    /// A queue's owner found the conditions of its deletion met; group 0's owner deletes it.
+    DeleteChecked {
+        from: ConnectionId,
+        /// `None`: nobody asked, an auto-delete queue lost its last consumer.
+        token: Option<Token>,
+        namespace: NamespaceId,
+        name: String,
+        message_count: u64,
+    },
+}

@@ -1,0 +1,152 @@
+//! What a group is, as bytes, when a WAL file is to be given back: everything that replaying the
+//! file again would tell.
+
+use super::Shard;
+use crate::consensus::HardState;
+use crate::group::DataGroup;
+use crate::stream::{Stream, Subscription};
+use koine_base::{GroupId, StreamId};
+use koine_broker::cursor::Cursor;
+use koine_broker::offsets::Offsets;
+use koine_broker::producers::Producers;
+use koine_log::GroupCheckpoint;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct StreamState {
+    stream: u64,
+    start: u64,
+    end: u64,
+    epochs: Vec<(u32, u64)>,
+    cursor: Option<Vec<u8>>,
+    producers: Option<Vec<u8>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GroupState {
+    term: u64,
+    vote: u64,
+    streams: Vec<StreamState>,
+    offsets: Vec<(String, Vec<u8>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ControlState {
+    term: u64,
+    vote: u64,
+    metadata: Vec<u8>,
+    retained: Vec<u8>,
+}
+
+/// A checkpoint's bytes are not what this version writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnreadableCheckpoint;
+
+pub(super) struct ControlParts {
+    pub hard_state: HardState,
+    pub metadata: Vec<u8>,
+    pub retained: Vec<u8>,
+}
+
+pub(super) fn decode_control(bytes: &[u8]) -> Result<ControlParts, UnreadableCheckpoint> {
+    let state: ControlState = postcard::from_bytes(bytes).map_err(|_| UnreadableCheckpoint)?;
+    let hard_state = HardState { term: state.term, vote: state.vote };
+    Ok(ControlParts { hard_state, metadata: state.metadata, retained: state.retained })
+}
+
+fn encode_group(group: &DataGroup) -> Vec<u8> {
+    let mut streams: Vec<StreamState> =
+        group.streams.iter().map(|(id, stream)| encode_stream(*id, stream)).collect();
+    streams.sort_unstable_by_key(|state| state.stream);
+    let offsets = group.offsets.iter().map(|(name, offsets)| {
+        let mut bytes = Vec::new();
+        offsets.encode(&mut bytes);
+        (name.clone(), bytes)
+    });
+    let HardState { term, vote } = group.hard_state;
+    let state = GroupState { term, vote, streams, offsets: offsets.collect() };
+    postcard::to_allocvec(&state).expect("encoding to memory cannot fail")
+}
+
+fn encode_stream(id: StreamId, stream: &Stream) -> StreamState {
+    let cursor = stream.subscription.as_ref().map(|subscription| {
+        let mut bytes = Vec::new();
+        subscription.cursor.encode(&mut bytes);
+        bytes
+    });
+    let producers = stream.producers.as_ref().map(|producers| {
+        let mut bytes = Vec::new();
+        producers.encode(&mut bytes);
+        bytes
+    });
+    StreamState {
+        stream: id.raw(),
+        start: stream.start,
+        end: stream.end,
+        epochs: stream.epochs.clone(),
+        cursor,
+        producers,
+    }
+}
+
+/// Fills a fresh group from its checkpoint.
+pub(super) fn decode_group(
+    group: &mut DataGroup,
+    bytes: &[u8],
+) -> Result<(), UnreadableCheckpoint> {
+    let state: GroupState = postcard::from_bytes(bytes).map_err(|_| UnreadableCheckpoint)?;
+    group.hard_state = HardState { term: state.term, vote: state.vote };
+    for stored in state.streams {
+        let stream = group.stream(StreamId::from_raw(stored.stream));
+        stream.start = stored.start;
+        stream.end = stored.end;
+        stream.next = stored.end;
+        stream.epochs = stored.epochs;
+        if let Some(bytes) = stored.cursor {
+            let cursor = Cursor::decode(&mut &bytes[..]).map_err(|_| UnreadableCheckpoint)?;
+            stream.subscription = Some(Box::new(Subscription::new(cursor)));
+        }
+        if let Some(bytes) = stored.producers {
+            let producers = Producers::decode(&mut &bytes[..]).map_err(|_| UnreadableCheckpoint)?;
+            stream.producers = Some(Box::new(producers));
+        }
+    }
+    for (name, bytes) in state.offsets {
+        let offsets = Offsets::decode(&mut &bytes[..]).map_err(|_| UnreadableCheckpoint)?;
+        group.offsets.insert(name, offsets);
+    }
+    Ok(())
+}
+
+impl Shard {
+    /// Gives the log the state of every group when it wants to let a WAL file go.
+    pub(super) fn checkpoint_if_due(&mut self) {
+        if !self.log.checkpoint_due(self.now.moment) {
+            return;
+        }
+        let mut groups = Vec::new();
+        if let Some(controller) = &self.controller {
+            let HardState { term, vote } = controller.hard_state;
+            let state = ControlState {
+                term,
+                vote,
+                metadata: self.metadata.encode(),
+                retained: controller.retained.encode(),
+            };
+            let blob = postcard::to_allocvec(&state).expect("encoding to memory cannot fail");
+            groups.push(GroupCheckpoint {
+                group: GroupId::METADATA,
+                applied_index: controller.applied_index,
+                applied_term: controller.applied_term,
+                blob: blob.into(),
+            });
+        }
+        groups.extend(self.groups.values().map(|group| GroupCheckpoint {
+            group: group.id,
+            applied_index: group.applied_index,
+            applied_term: group.applied_term,
+            blob: encode_group(group).into(),
+        }));
+        self.log.checkpoint(groups);
+    }
+}

@@ -1,0 +1,386 @@
+//! The way of an entry: proposed, written, committed, applied, answered. The same for every group; what
+//! differs is whether the commit waits for the disk.
+
+use super::{ReadPurpose, Shard};
+use crate::consensus::{Consensus, Entry, HardState, Ready};
+use crate::entry::{operations, Operation};
+use crate::group::Waiter;
+use bytes::Bytes;
+use koine_base::{GroupId, StreamId, Timestamp};
+use koine_broker::batch::{BatchHeader, NO_PRODUCER};
+use koine_broker::cursor::Delta;
+use koine_broker::metadata::{Refusal, StreamOwner};
+use koine_broker::producers::ProducerBatch;
+use koine_broker::session::{Event, ReadBatches};
+use koine_log::{
+    Completion, Frame, FrameLocation, Persisted, Placed, Placement, ReadError, ReadToken,
+    TimestampOutcome,
+};
+
+/// Kinds of WAL frames.
+pub(super) const FRAME_ENTRY: u8 = 1;
+pub(super) const FRAME_HARD_STATE: u8 = 2;
+
+/// What an append needs to know of where its entry lies.
+#[derive(Clone, Copy)]
+pub(super) struct EntryPlace {
+    pub location: FrameLocation,
+    /// Leader epoch of its batches.
+    pub term: u64,
+}
+
+pub(super) fn encode_hard_state(state: HardState) -> Bytes {
+    let mut bytes = Vec::with_capacity(16);
+    bytes.extend_from_slice(&state.term.to_be_bytes());
+    bytes.extend_from_slice(&state.vote.to_be_bytes());
+    Bytes::from(bytes)
+}
+
+pub(super) fn decode_hard_state(bytes: &[u8]) -> Option<HardState> {
+    let (term, vote) = bytes.split_first_chunk::<8>()?;
+    let vote = <[u8; 8]>::try_from(vote).ok()?;
+    Some(HardState { term: u64::from_be_bytes(*term), vote: u64::from_be_bytes(vote) })
+}
+
+impl Shard {
+    /// Proposes what queued up and carries on whatever is ready, until only the disk can go on.
+    pub(super) fn commit(&mut self) {
+        self.note_persisted();
+        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
+        for id in ids {
+            while self.commit_group(id) {}
+        }
+        while self.commit_control() {}
+    }
+
+    fn commit_group(&mut self, id: GroupId) -> bool {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return false;
+        };
+        let proposed = group.propose();
+        let Some(ready) = group.consensus.ready() else {
+            return proposed;
+        };
+        self.write(id, &ready);
+        for entry in ready.committed {
+            self.apply_entry(id, entry);
+        }
+        self.note_persisted();
+        true
+    }
+
+    fn commit_control(&mut self) -> bool {
+        let Some(controller) = &mut self.controller else {
+            return false;
+        };
+        let proposed = controller.propose();
+        let Some(ready) = controller.consensus.ready() else {
+            return proposed;
+        };
+        self.write(GroupId::METADATA, &ready);
+        for Entry { index, term, data } in ready.committed {
+            if !data.is_empty() {
+                self.apply_control_entry(&data);
+            }
+            let Some(controller) = &mut self.controller else {
+                return false;
+            };
+            controller.applied_index = index;
+            controller.applied_term = term;
+            controller.consensus.applied(index);
+        }
+        self.note_persisted();
+        true
+    }
+
+    /// Hands what must become durable to the log.
+    fn write(&mut self, id: GroupId, ready: &Ready) {
+        let sync = !self.config.layout.is_relaxed(id);
+        if let Some(hard_state) = ready.hard_state {
+            // A vote is always synced: a forgotten one could elect two leaders in one term.
+            let payload = vec![encode_hard_state(hard_state)];
+            let (term, index) = (hard_state.term, 0);
+            let kind = FRAME_HARD_STATE;
+            self.log.append(
+                self.now.moment,
+                Frame { group: id, kind, term, index, payload, sync: true },
+            );
+            match self.groups.get_mut(&id) {
+                Some(group) => group.hard_state = hard_state,
+                None => {
+                    if let Some(controller) = &mut self.controller {
+                        controller.hard_state = hard_state;
+                    }
+                }
+            }
+        }
+        for entry in &ready.entries {
+            let frame = Frame {
+                group: id,
+                kind: FRAME_ENTRY,
+                term: entry.term,
+                index: entry.index,
+                payload: vec![entry.data.clone()],
+                // The first entry of a term makes the vote count.
+                sync: sync || entry.data.is_empty(),
+            };
+            let appended = self.log.append(self.now.moment, frame);
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.locations.push_back((entry.index, appended.location));
+            }
+        }
+    }
+
+    fn note_persisted(&mut self) {
+        for Persisted { group: id, index, .. } in self.log.take_persisted() {
+            match self.groups.get_mut(&id) {
+                Some(group) => group.consensus.persisted(index),
+                None => {
+                    if let Some(controller) = &mut self.controller {
+                        controller.consensus.persisted(index);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Applies one committed entry of a data group and answers who waited for it.
+    fn apply_entry(&mut self, id: GroupId, entry: Entry) {
+        let Entry { index, term, data } = entry;
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        let (at, location) = group.locations.pop_front().expect("every entry was appended first");
+        assert_eq!(at, index, "entries are applied in the order they were written");
+        let is_no_op = data.is_empty();
+        if !is_no_op {
+            self.apply_operations(id, data, EntryPlace { location, term });
+        }
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        group.applied_index = index;
+        group.applied_term = term;
+        group.consensus.applied(index);
+        if !is_no_op {
+            for waiter in group.committed() {
+                self.answer(waiter);
+            }
+        }
+    }
+
+    /// Also used while recovering, before anything is connected.
+    pub(super) fn apply_operations(&mut self, id: GroupId, data: Bytes, place: EntryPlace) {
+        for operation in operations(data) {
+            let operation =
+                operation.expect("an entry that passed its checksum is what was written");
+            match operation {
+                Operation::Append { stream, base_offset, batch, position } => {
+                    self.apply_append(stream, base_offset, batch, position, place);
+                }
+                Operation::Settle { stream, delta } => self.apply_settle(stream, &delta),
+                Operation::Trim { stream, start } => self.apply_trim(stream, start),
+                Operation::Offsets { commit } => {
+                    let change = postcard::from_bytes::<super::groups::OffsetsChange>(&commit)
+                        .expect("an entry that passed its checksum is what was written");
+                    if let Some(group) = self.groups.get_mut(&id) {
+                        change.apply(&mut group.offsets);
+                    }
+                }
+                Operation::Mark => {}
+            }
+        }
+    }
+
+    fn apply_append(
+        &mut self,
+        id: StreamId,
+        base_offset: u64,
+        batch: Bytes,
+        position: usize,
+        place: EntryPlace,
+    ) {
+        if self.is_deleted(id) {
+            return;
+        }
+        let header = BatchHeader::new(&batch).expect("only checked batches are proposed");
+        let (end, max_timestamp) = (header.next_offset(), header.max_timestamp());
+        let producer = (header.producer_id() != NO_PRODUCER).then(|| ProducerBatch {
+            producer_id: header.producer_id(),
+            epoch: header.producer_epoch(),
+            base_sequence: header.base_sequence(),
+            count: u32::try_from(end - base_offset).expect("a batch counts its records in 32 bits"),
+            base_offset,
+            timestamp: Timestamp(max_timestamp),
+        });
+        let Some(group) = self.groups.get_mut(&id.group()) else {
+            return;
+        };
+        let state = group.stream(id);
+        state.note_epoch(u32::try_from(place.term).unwrap_or(u32::MAX), base_offset);
+        state.end = state.end.max(end);
+        state.next = state.next.max(end);
+        if let Some(producer) = producer {
+            state.producers.get_or_insert_default().commit(&producer);
+        }
+        let watchers = &mut state.watchers;
+        let mut grown = Vec::new();
+        watchers.retain(|watcher| {
+            let waits = watcher.offset >= end;
+            if !waits {
+                grown.push((watcher.connection, watcher.token));
+            }
+            waits
+        });
+        if state.subscription.is_some() {
+            self.deliverable.push(id);
+        }
+        self.place(id, batch, position, place);
+        for (to, token) in grown {
+            self.tell(to, Event::Grown { token });
+        }
+    }
+
+    /// Makes a committed batch readable.
+    fn place(&mut self, stream: StreamId, bytes: Bytes, position: usize, place: EntryPlace) {
+        let header = BatchHeader::new(&bytes).expect("only checked batches are proposed");
+        let placement = Placement {
+            stream,
+            base_offset: header.base_offset(),
+            last_offset: header.next_offset() - 1,
+            max_timestamp_ms: header.max_timestamp(),
+            bytes: bytes.clone(),
+            frame: place.location,
+            position: u32::try_from(position).expect("a frame is below 4 GiB"),
+        };
+        if self.log.place(placement.clone()) == Placed::UnknownStream {
+            self.log.create_stream(stream);
+            self.log.place(placement);
+        }
+    }
+
+    /// Puts the batches of an entry whose effects a checkpoint holds back in their place.
+    pub(super) fn place_again(&mut self, data: Bytes, place: EntryPlace) {
+        for operation in operations(data) {
+            let operation =
+                operation.expect("an entry that passed its checksum is what was written");
+            if let Operation::Append { stream, batch, position, .. } = operation {
+                if self.stream_mut(stream).is_some() {
+                    self.place(stream, batch, position, place);
+                }
+            }
+        }
+    }
+
+    fn apply_settle(&mut self, id: StreamId, delta: &[u8]) {
+        let delta = Delta::decode(&mut &delta[..]).expect("our own delta behind a checksum");
+        let trims = self.trims_at_floor(id);
+        let Some(state) = self.stream_mut(id) else {
+            return;
+        };
+        let applied = state.subscription().cursor.apply(&delta);
+        if applied.floor_moved && trims {
+            state.trim_to(applied.floor);
+            let start = state.start;
+            self.log.trim(id, start);
+        }
+        // A window that was full (packet identifiers) may have moved.
+        self.deliverable.push(id);
+    }
+
+    fn apply_trim(&mut self, id: StreamId, start: u64) {
+        let Some(state) = self.stream_mut(id) else {
+            return;
+        };
+        state.trim_to(start);
+        let start = state.start;
+        if let Some(subscription) = &mut state.subscription {
+            subscription.cursor.advance_floor(start);
+            if let Some(group) = self.groups.get_mut(&id.group()) {
+                group.note_settled(id);
+            }
+        }
+        self.log.trim(id, start);
+    }
+
+    /// Queues keep nothing that is settled; topics keep what retention says.
+    pub(super) fn trims_at_floor(&self, id: StreamId) -> bool {
+        !matches!(self.metadata.stream_owner(id), None | Some(StreamOwner::Topic { .. }))
+    }
+
+    fn answer(&mut self, waiter: Waiter) {
+        match waiter {
+            Waiter::Stored { home, ticket } if home == self.config.shard => {
+                self.copy_stored(ticket, Ok(()));
+            }
+            Waiter::Stored { home, ticket } => {
+                self.post(home, crate::mail::Mail::Stored { ticket, result: Ok(()) });
+            }
+            Waiter::Appended { connection, token, appended } => {
+                self.tell(connection, Event::Appended { token, result: Ok(appended) });
+            }
+            Waiter::Purged { connection, token, count } => {
+                self.tell(connection, Event::Purged { token, result: Ok(count) });
+            }
+            Waiter::Trimmed { connection, token, stream } => {
+                let result = self.bounds(stream);
+                self.tell(connection, Event::Bounds { token, result });
+            }
+            Waiter::Committed { connection, token } => {
+                self.tell(connection, Event::Committed { token, result: Ok(()) });
+            }
+            Waiter::Synced { connection, token } => {
+                self.tell(connection, Event::Synced { token });
+            }
+            Waiter::Ask { connection, request } => self.carry_out_request(connection, *request),
+        }
+    }
+
+    /// What a disk request brought.
+    pub(super) fn log_completed(&mut self, completion: Completion) {
+        match completion {
+            Completion::Read { token, batches } => self.read_completed(token, batches),
+            Completion::Timestamp { token, outcome } => self.search_completed(token, outcome),
+            Completion::Internal | Completion::NoSpace | Completion::Checkpointed { .. } => {}
+        }
+    }
+
+    fn search_completed(&mut self, token: ReadToken, outcome: Result<TimestampOutcome, ReadError>) {
+        let Some((stream, purpose)) = self.reads.remove(&token) else { return };
+        let ReadPurpose::Locate { connection, token, timestamp } = purpose else { return };
+        match outcome {
+            Ok(outcome) => self.located(connection, token, stream, timestamp, outcome),
+            Err(_) => {
+                let result = Err(Refusal::Corrupt);
+                self.tell(connection, Event::Located { token, result });
+            }
+        }
+    }
+
+    fn read_completed(&mut self, token: ReadToken, result: Result<Vec<Bytes>, ReadError>) {
+        let Some((stream, purpose)) = self.reads.remove(&token) else {
+            return;
+        };
+        match purpose {
+            ReadPurpose::Session { connection, token } => {
+                let bounds = self.bounds(stream);
+                let result = match (result, bounds) {
+                    (Ok(batches), Ok(bounds)) => Ok(ReadBatches { batches, bounds }),
+                    (Err(_), _) => Err(Refusal::Corrupt),
+                    (_, Err(refusal)) => Err(refusal),
+                };
+                self.tell(connection, Event::Read { token, result });
+            }
+            ReadPurpose::Window { offset } => self.window_read(stream, offset, result),
+            ReadPurpose::Locate { connection, token, timestamp } => {
+                let found = match result {
+                    Ok(batches) => {
+                        Ok(batches.first().and_then(|batch| self.first_at(batch, timestamp)))
+                    }
+                    Err(_) => Err(Refusal::Corrupt),
+                };
+                self.tell(connection, Event::Located { token, result: found });
+            }
+        }
+    }
+}

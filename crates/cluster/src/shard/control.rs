@@ -1,0 +1,418 @@
+//! Group 0 on the shard that owns it: metadata commands, retained messages, wills and the ends of
+//! sessions. And on every shard: applying what group 0 committed to its own copy.
+
+use super::{Shard, Work};
+use crate::consensus::{Consensus, HardState};
+use crate::mail::Mail;
+use crate::raft::RaftGroup;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use koine_base::{ConnectionId, Moment, Now, ShardId, StreamId, Timestamp};
+use koine_broker::message::Content;
+use koine_broker::metadata::{
+    Command, Effects, Metadata, NamespaceId, Outcome, Refusal, SessionId,
+};
+use koine_broker::publish::{self, Publisher};
+use koine_broker::retained::{RetainedStore, ScanBudget};
+use koine_broker::router::{Filter, Matches, Subject};
+use koine_broker::session::{Event, RetainedMessage, Token};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Commands of one entry; keeps an entry far below the log's frame limit.
+const COMMANDS_PER_ENTRY_MAX: usize = 1024;
+
+/// Bytes of retained messages and wills in one entry above which the next command waits.
+const ENTRY_BYTES_SOFT: usize = 16 << 20;
+
+/// Wills and ends of sessions are looked for again at the earliest after this long.
+const SESSIONS_EVERY_MS: u64 = 10;
+
+/// Trie nodes looked at for one subscription's retained messages.
+const RETAINED_NODES_MAX: usize = 4_000_000;
+
+/// Whom to tell what became of a command.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    Nobody,
+    Proposer(ConnectionId, Token),
+    /// Of a queue's deletion; how many messages went with it.
+    Deleter(ConnectionId, Token, u64),
+}
+
+pub(super) struct Controller {
+    pub consensus: RaftGroup,
+    pub retained: RetainedStore,
+    pub applied_index: u64,
+    pub applied_term: u64,
+    pub hard_state: HardState,
+    pending: VecDeque<(Command, Asker)>,
+    under_way: VecDeque<Vec<Asker>>,
+    /// Sessions whose will is on its way, so that it goes once.
+    wills_under_way: BTreeSet<SessionId>,
+    expiry_under_way: bool,
+    next_sessions: Moment,
+    /// Wall-clock deadline of the sessions, and the metadata version it was found at.
+    session_deadline: (u64, Option<i64>),
+}
+
+impl Controller {
+    pub fn new(consensus: RaftGroup, retained: RetainedStore) -> Self {
+        Controller {
+            consensus,
+            retained,
+            applied_index: 0,
+            applied_term: 0,
+            hard_state: HardState::default(),
+            pending: VecDeque::new(),
+            under_way: VecDeque::new(),
+            wills_under_way: BTreeSet::new(),
+            expiry_under_way: false,
+            next_sessions: Moment(0),
+            session_deadline: (u64::MAX, None),
+        }
+    }
+
+    pub fn is_serving(&self) -> bool {
+        self.consensus.is_serving()
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.pending.is_empty() && self.under_way.is_empty()
+    }
+
+    pub fn ask(&mut self, command: Command, asker: Asker) {
+        self.pending.push_back((command, asker));
+    }
+
+    pub fn deadline(&self, now: Now) -> Moment {
+        let Some(at) = self.session_deadline.1 else {
+            return Moment::NEVER;
+        };
+        let wait_ms = u64::try_from(at.saturating_sub(now.wall.0)).unwrap_or(0);
+        now.moment.after_ms(wait_ms).max(self.next_sessions)
+    }
+
+    fn look_at(&mut self, metadata: &Metadata) {
+        if self.session_deadline.0 != metadata.version() {
+            self.session_deadline = (metadata.version(), metadata.next_session_deadline());
+        }
+    }
+
+    /// Proposes what queued up while the last entry was on its way to disk.
+    pub fn propose(&mut self) -> bool {
+        if self.pending.is_empty() || !self.under_way.is_empty() || !self.is_serving() {
+            return false;
+        }
+        let mut commands = Vec::new();
+        let mut askers = Vec::new();
+        let mut bytes = 0;
+        while let Some((command, asker)) = self.pending.pop_front() {
+            bytes += weight(&command);
+            commands.push(command);
+            askers.push(asker);
+            if commands.len() >= COMMANDS_PER_ENTRY_MAX || bytes >= ENTRY_BYTES_SOFT {
+                break;
+            }
+        }
+        let entry = postcard::to_allocvec(&commands).expect("encoding to memory cannot fail");
+        self.consensus.propose(entry).expect("a serving leader takes proposals");
+        self.under_way.push_back(askers);
+        true
+    }
+}
+
+fn weight(command: &Command) -> usize {
+    match command {
+        Command::Retain { content, .. } => content.as_ref().map_or(0, Vec::len),
+        Command::OpenSession { will, .. } => will.as_ref().map_or(0, |will| will.content.len()),
+        _ => 0,
+    }
+}
+
+/// A retained message in the store: `qos u8 | content`.
+fn encode_retained(qos: u8, content: &[u8]) -> Vec<u8> {
+    let mut value = BytesMut::with_capacity(1 + content.len());
+    value.put_u8(qos);
+    value.extend_from_slice(content);
+    value.to_vec()
+}
+
+fn decode_retained(mut value: Bytes) -> Option<(u8, Content)> {
+    if value.is_empty() {
+        return None;
+    }
+    let qos = value.get_u8();
+    Content::decode(value).map(|content| (qos, content))
+}
+
+impl Shard {
+    pub(super) fn propose_command(&mut self, from: ConnectionId, token: Token, command: Command) {
+        match &mut self.controller {
+            Some(controller) => controller.ask(command, Asker::Proposer(from, token)),
+            None => {
+                let result = Err(Refusal::NotLeader);
+                self.tell(from, Event::Proposed { token, result });
+            }
+        }
+    }
+
+    /// A command that nobody waits for.
+    pub(super) fn propose_silently(&mut self, command: Command) {
+        match &mut self.controller {
+            Some(controller) => controller.ask(command, Asker::Nobody),
+            None => {
+                let from = ConnectionId::new(self.config.shard, 0);
+                let request = koine_broker::session::Request::Propose { token: u64::MAX, command };
+                self.queue.push_back(Work::Request(from, request));
+            }
+        }
+    }
+
+    /// One committed entry of group 0: other shards are told first, then whoever asked, so that the
+    /// answer never overtakes the change.
+    pub(super) fn apply_control_entry(&mut self, data: &[u8]) {
+        let Ok(commands) = postcard::from_bytes::<Vec<Command>>(data) else {
+            unreachable!("an entry that passed its checksum is what was proposed");
+        };
+        let commands = Arc::new(commands);
+        for shard in self.config.layout.shards() {
+            if shard != self.config.shard {
+                self.outbox.push((shard, Mail::Commands(Arc::clone(&commands))));
+            }
+        }
+        let outcomes = self.apply_commands(&commands);
+        let Some(controller) = &mut self.controller else {
+            return;
+        };
+        let askers = controller.under_way.pop_front().unwrap_or_default();
+        for (asker, result) in askers.into_iter().zip(outcomes) {
+            match asker {
+                Asker::Nobody => {}
+                Asker::Proposer(from, token) => {
+                    self.tell(from, Event::Proposed { token, result });
+                }
+                Asker::Deleter(from, token, count) => {
+                    let result = result.map(|_| count);
+                    self.tell(from, Event::QueueDeleted { token, result });
+                }
+            }
+        }
+    }
+
+    pub(super) fn apply_commands(&mut self, commands: &[Command]) -> Vec<Result<Outcome, Refusal>> {
+        let outcomes = commands.iter().map(|command| self.apply_command(command)).collect();
+        if let Some(controller) = &mut self.controller {
+            controller.look_at(&self.metadata);
+        }
+        outcomes
+    }
+
+    fn apply_command(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        let mut effects = Effects::default();
+        let mut result = self.metadata.apply(command.clone(), &mut effects);
+        if let Some(controller) = &mut self.controller {
+            match command {
+                Command::Retain { topic, content, qos, expires_at, .. } => {
+                    let now = self.now.wall;
+                    result = controller.retain(topic, content.as_deref(), *qos, *expires_at, now);
+                }
+                Command::WillPublished { session } => {
+                    controller.wills_under_way.remove(session);
+                }
+                Command::ExpireSessions { .. } => controller.expiry_under_way = false,
+                _ => {}
+            }
+        }
+        self.carry_out(effects);
+        self.release_if_gone(command);
+        result
+    }
+
+    fn carry_out(&mut self, effects: Effects) {
+        for stream in effects.deleted_streams {
+            self.drop_stream(stream);
+        }
+        for (connection, session, resumed) in effects.taken {
+            let to = ConnectionId::from_raw(connection);
+            if to.shard() == self.config.shard {
+                self.tell(to, Event::SessionTaken { session, resumed });
+            }
+        }
+        for (connection, session) in effects.ended {
+            let to = ConnectionId::from_raw(connection);
+            if to.shard() == self.config.shard {
+                self.tell(to, Event::SessionEnded { session });
+            }
+        }
+    }
+
+    /// A connection may end while what it asked for is being committed.
+    fn release_if_gone(&mut self, command: &Command) {
+        let owner = match command {
+            Command::OpenSession { connection, .. } => Some(*connection),
+            Command::DeclareQueue { spec, .. } => spec.exclusive,
+            _ => None,
+        };
+        let Some(connection) = owner else { return };
+        let id = ConnectionId::from_raw(connection);
+        let is_ours = id.shard() == self.config.shard;
+        if is_ours && !self.connections.contains_key(&id) && self.metadata.is_bound_to(connection) {
+            self.propose_silently(Command::ReleaseConnection { connection, at: self.now.wall.0 });
+        }
+    }
+
+    fn drop_stream(&mut self, id: StreamId) {
+        if !self.is_group_here(id.group()) {
+            return;
+        }
+        self.cancel_consumers(id);
+        self.refuse_pulls(id, Refusal::NotFound);
+        let watchers = self.stream_mut(id).map(|state| std::mem::take(&mut state.watchers));
+        for watcher in watchers.unwrap_or_default() {
+            self.tell(watcher.connection, Event::Grown { token: watcher.token });
+        }
+        if let Some(group) = self.groups.get_mut(&id.group()) {
+            group.streams.remove(&id);
+        }
+        self.log.delete_stream(id);
+    }
+
+    pub(super) fn delete_checked(
+        &mut self,
+        from: ConnectionId,
+        token: Option<Token>,
+        namespace: NamespaceId,
+        name: String,
+        message_count: u64,
+    ) {
+        let asker = match token {
+            Some(token) => Asker::Deleter(from, token, message_count),
+            None => Asker::Nobody,
+        };
+        if let Some(controller) = &mut self.controller {
+            controller.ask(Command::DeleteQueue { namespace, name }, asker);
+        }
+    }
+
+    pub(super) fn read_retained(
+        &mut self,
+        from: ConnectionId,
+        token: Token,
+        _namespace: NamespaceId,
+        filter: &str,
+    ) {
+        let mut messages = Vec::new();
+        if let (Some(controller), Ok(filter)) = (&self.controller, Filter::from_mqtt(filter)) {
+            let budget = ScanBudget {
+                count_max: self.config.limits.retained_count_max,
+                node_count_max: RETAINED_NODES_MAX,
+            };
+            controller.retained.matching(&filter, None, self.now.wall, budget, |retained| {
+                let Some((qos, content)) = decode_retained(retained.value.clone()) else {
+                    return;
+                };
+                let Some(topic) = retained.subject.to_mqtt() else {
+                    return;
+                };
+                let expires_at = retained.expires_at;
+                messages.push(RetainedMessage { topic, content, qos, expires_at });
+            });
+        }
+        self.tell(from, Event::Retained { token, messages });
+    }
+
+    /// Publishes wills that are due and ends sessions whose time is up.
+    pub(super) fn tick_control(&mut self) {
+        let Some(controller) = &mut self.controller else {
+            return;
+        };
+        if !controller.is_serving() || self.now.moment < controller.next_sessions {
+            return;
+        }
+        controller.look_at(&self.metadata);
+        let at = self.now.wall.0;
+        if controller.session_deadline.1.is_none_or(|deadline| deadline > at) {
+            return;
+        }
+        controller.next_sessions = self.now.moment.after_ms(SESSIONS_EVERY_MS);
+        let due: Vec<_> = self
+            .metadata
+            .due_wills(at)
+            .filter(|(id, _, _)| !controller.wills_under_way.contains(id))
+            .map(|(id, session, will)| (id, session.namespace, will.clone()))
+            .collect();
+        controller.wills_under_way.extend(due.iter().map(|(id, _, _)| *id));
+        let expires = self.metadata.has_expired_sessions(at) && !controller.expiry_under_way;
+        controller.expiry_under_way |= expires;
+        for (session, namespace, will) in due {
+            self.publish_will(session, namespace, &will);
+        }
+        if expires {
+            self.propose_silently(Command::ExpireSessions { at });
+        }
+    }
+
+    fn publish_will(
+        &mut self,
+        session: SessionId,
+        namespace: NamespaceId,
+        will: &koine_broker::metadata::Will,
+    ) {
+        let content = Content::decode(Bytes::from(will.content.clone()));
+        if let (Some(mut content), Ok(subject)) = (content, Subject::from_mqtt(&will.topic)) {
+            content.timestamp = self.now.wall;
+            let nobody = ConnectionId::new(ShardId(0), 0);
+            let publisher = Publisher {
+                connection: nobody,
+                session: Some(session),
+                qos: will.qos,
+                retain: will.retain,
+                key: None,
+            };
+            let mut matches = Matches::new();
+            let route =
+                publish::to_subject(&self.metadata, namespace, &subject, &publisher, &mut matches);
+            if will.retain {
+                let body = content.body.as_ref().is_some_and(|body| !body.is_empty());
+                let expires_at = will
+                    .expiry_ms
+                    .map(|ms| self.now.wall.plus_ms(i64::try_from(ms).unwrap_or(i64::MAX)).0);
+                self.propose_silently(Command::Retain {
+                    namespace,
+                    topic: will.topic.clone(),
+                    content: body.then(|| content.encode().to_vec()),
+                    qos: will.qos,
+                    expires_at,
+                });
+            }
+            self.publish(nobody, None, content, route);
+        }
+        self.propose_silently(Command::WillPublished { session });
+    }
+}
+
+impl Controller {
+    pub(super) fn retain(
+        &mut self,
+        topic: &str,
+        content: Option<&[u8]>,
+        qos: u8,
+        expires_at: Option<i64>,
+        now: Timestamp,
+    ) -> Result<Outcome, Refusal> {
+        let subject = Subject::from_mqtt(topic).map_err(|_| Refusal::InvalidName)?;
+        match content {
+            None => {
+                self.retained.clear(&subject);
+            }
+            Some(content) => {
+                let value = encode_retained(qos, content);
+                let expires_at = expires_at.map(Timestamp);
+                self.retained
+                    .set(&subject, &value, expires_at, now)
+                    .map_err(|_| Refusal::QuotaExceeded)?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,262 @@
+//! Consumer groups that this shard coordinates: membership in memory, committed offsets in the log.
+
+use super::Shard;
+use crate::group::Waiter;
+use crate::mail::Mail;
+use koine_base::{ConnectionId, GroupId, ShardId};
+use koine_broker::membership::{
+    Answer, CommitMember, GroupError, GroupListing, GroupPhase, Request as GroupRequest,
+};
+use koine_broker::offsets::{CommittedOffset, Offsets};
+use koine_broker::session::{Event, Token};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+
+/// What an entry says about committed offsets.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum OffsetsChange {
+    Commit { group: String, offsets: Vec<(String, i32, CommittedOffset)> },
+    Delete { group: String, partitions: Vec<(String, i32)> },
+    DeleteGroup { group: String },
+}
+
+impl OffsetsChange {
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).expect("encoding to memory cannot fail")
+    }
+
+    pub fn apply(self, all: &mut BTreeMap<String, Offsets>) {
+        match self {
+            OffsetsChange::Commit { group, offsets } => {
+                let of_group = all.entry(group).or_default();
+                for (topic, partition, committed) in offsets {
+                    of_group.apply(&topic, partition, committed);
+                }
+            }
+            OffsetsChange::Delete { group, partitions } => {
+                let Some(of_group) = all.get_mut(&group) else {
+                    return;
+                };
+                for (topic, partition) in partitions {
+                    of_group.delete(&topic, partition);
+                }
+                if of_group.is_empty() {
+                    all.remove(&group);
+                }
+            }
+            OffsetsChange::DeleteGroup { group } => {
+                all.remove(&group);
+            }
+        }
+    }
+}
+
+/// Who waits for which answer of the memberships.
+#[derive(Default)]
+pub(super) struct GroupWaits {
+    next: u64,
+    waiting: HashMap<u64, (ConnectionId, Token)>,
+    /// Lists of groups being gathered from all shards: answers still open, and what came.
+    listings: HashMap<(ConnectionId, Token), (usize, Vec<GroupListing>)>,
+}
+
+impl Shard {
+    fn coordinator(&self, name: &str) -> GroupId {
+        self.metadata.coordinator(name)
+    }
+
+    pub(super) fn group_request(
+        &mut self,
+        from: ConnectionId,
+        token: Token,
+        request: GroupRequest,
+    ) {
+        let id = self.coordinator(request.group());
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        let waits = &mut self.group_waits;
+        let waiter = waits.next;
+        waits.next += 1;
+        waits.waiting.insert(waiter, (from, token));
+        if let GroupRequest::Delete { group: name } = &request {
+            let name = name.clone();
+            return self.delete_group(id, &name, waiter, request);
+        }
+        let mut answers = Vec::new();
+        group.membership.handle(self.now, waiter, request, &mut answers);
+        self.tell_answers(id, answers);
+    }
+
+    /// A group may be known for its members, its offsets, or both.
+    fn delete_group(&mut self, id: GroupId, name: &str, waiter: u64, request: GroupRequest) {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        let mut answers = Vec::new();
+        group.membership.handle(self.now, waiter, request, &mut answers);
+        for (_, answer) in &mut answers {
+            let has_offsets = group.offsets.contains_key(name);
+            if has_offsets && matches!(answer, Answer::Delete(Err(GroupError::GroupIdNotFound))) {
+                *answer = Answer::Delete(Ok(()));
+            }
+            if has_offsets && matches!(answer, Answer::Delete(Ok(()))) {
+                let change = OffsetsChange::DeleteGroup { group: name.to_owned() };
+                group.commit_offsets(&change.encode());
+            }
+        }
+        self.tell_answers(id, answers);
+    }
+
+    fn tell_answers(&mut self, id: GroupId, answers: Vec<(u64, Answer)>) {
+        for (waiter, mut answer) in answers {
+            let Some((to, token)) = self.group_waits.waiting.remove(&waiter) else {
+                continue;
+            };
+            if let Answer::Describe(Ok(description)) = &mut answer {
+                let offsets = self.groups.get(&id).map(|group| &group.offsets);
+                let known = offsets.is_some_and(|all| all.contains_key(&description.group));
+                if known && description.phase == GroupPhase::Dead {
+                    description.phase = GroupPhase::Empty;
+                }
+            }
+            self.tell(to, Event::Group { token, answer });
+        }
+    }
+
+    pub(super) fn tick_memberships(&mut self) {
+        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
+        for id in ids {
+            let Some(group) = self.groups.get_mut(&id) else {
+                continue;
+            };
+            if group.membership.deadline() > self.now.moment {
+                continue;
+            }
+            let mut answers = Vec::new();
+            group.membership.tick(self.now, &mut answers);
+            self.tell_answers(id, answers);
+        }
+    }
+
+    pub(super) fn commit_offsets(
+        &mut self,
+        from: ConnectionId,
+        token: Token,
+        name: String,
+        member: Option<CommitMember>,
+        offsets: Vec<(String, i32, CommittedOffset)>,
+    ) {
+        let id = self.coordinator(&name);
+        let is_full = self.is_full();
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        let checked = if is_full {
+            Err(GroupError::CoordinatorNotAvailable)
+        } else {
+            group.membership.check_commit(self.now, &name, member.as_ref())
+        };
+        match checked {
+            Ok(()) => {
+                let change = OffsetsChange::Commit { group: name, offsets };
+                group.commit_offsets(&change.encode());
+                group.wait(Waiter::Committed { connection: from, token });
+            }
+            Err(error) => self.tell(from, Event::Committed { token, result: Err(error) }),
+        }
+    }
+
+    pub(super) fn delete_offsets(
+        &mut self,
+        from: ConnectionId,
+        token: Token,
+        name: String,
+        partitions: Vec<(String, i32)>,
+    ) {
+        let id = self.coordinator(&name);
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        if !group.offsets.contains_key(&name) {
+            let result = Err(GroupError::GroupIdNotFound);
+            return self.tell(from, Event::Committed { token, result });
+        }
+        group.commit_offsets(&OffsetsChange::Delete { group: name, partitions }.encode());
+        group.wait(Waiter::Committed { connection: from, token });
+    }
+
+    pub(super) fn fetch_offsets(
+        &mut self,
+        from: ConnectionId,
+        token: Token,
+        name: &str,
+        partitions: Option<Vec<(String, i32)>>,
+    ) {
+        let id = self.coordinator(name);
+        let of_group = self.groups.get(&id).and_then(|group| group.offsets.get(name));
+        let offsets = match (partitions, of_group) {
+            (Some(partitions), of_group) => partitions
+                .into_iter()
+                .map(|(topic, partition)| {
+                    let committed = of_group.and_then(|all| all.fetch(&topic, partition)).cloned();
+                    (topic, partition, committed)
+                })
+                .collect(),
+            (None, Some(of_group)) => of_group
+                .iter()
+                .map(|(topic, partition, committed)| {
+                    (topic.to_owned(), partition, Some(committed.clone()))
+                })
+                .collect(),
+            (None, None) => Vec::new(),
+        };
+        self.tell(from, Event::Offsets { token, offsets });
+    }
+
+    pub(super) fn ask_for_groups(&mut self, from: ConnectionId, token: Token) {
+        let shards: Vec<ShardId> = self.config.layout.shards().collect();
+        self.group_waits.listings.insert((from, token), (shards.len(), Vec::new()));
+        for shard in shards {
+            self.post(shard, Mail::ListGroups { from, token });
+        }
+    }
+
+    pub(super) fn list_own_groups(&mut self, from: ConnectionId, token: Token) {
+        let mut groups: Vec<GroupListing> = Vec::new();
+        for group in self.groups.values() {
+            let members = group.membership.list();
+            let only_offsets = group
+                .offsets
+                .keys()
+                .filter(|name| !members.iter().any(|listing| listing.group == **name));
+            groups.extend(only_offsets.map(|name| GroupListing {
+                group: name.clone(),
+                protocol_type: String::new(),
+                phase: GroupPhase::Empty,
+            }));
+            groups.extend(members);
+        }
+        self.post(from.shard(), Mail::GroupsListed { to: from, token, groups });
+    }
+
+    pub(super) fn groups_listed(
+        &mut self,
+        to: ConnectionId,
+        token: Token,
+        groups: Vec<GroupListing>,
+    ) {
+        let Some((open, all)) = self.group_waits.listings.get_mut(&(to, token)) else {
+            return;
+        };
+        *open -= 1;
+        all.extend(groups);
+        if *open > 0 {
+            return;
+        }
+        let listed = self.group_waits.listings.remove(&(to, token));
+        let mut groups = listed.map(|(_, all)| all).unwrap_or_default();
+        groups.sort_by(|a, b| a.group.cmp(&b.group));
+        self.tell(to, Event::Groups { token, groups });
+    }
+}

@@ -1,0 +1,280 @@
+//! Connections of this shard and their sessions: stepping them, their output, their appetite.
+
+use super::{Shard, Work};
+use crate::mail::Mail;
+use bytes::BytesMut;
+use koine_base::{ConnectionId, Moment, Now, Rope, StreamId};
+use koine_broker::metadata::Command;
+use koine_broker::session::{
+    ConsumerId, Context, Event, Output, Protocol, Request, Session, Token,
+};
+use std::collections::HashMap;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+/// Token of requests that the shard makes in a connection's name without waiting for the answer.
+const NOBODY: u64 = u64::MAX;
+
+/// Set in tokens that the shard chose itself, for appends whose session wants no answer.
+const HIDDEN_TOKEN: Token = 1 << 63;
+
+pub(super) struct Connection {
+    /// Away while it is being stepped; gone for good if it panicked.
+    session: Option<Box<dyn Session>>,
+    pub protocol: Protocol,
+    pub output: Output,
+    /// Bytes of its publishes and appends that are not committed yet.
+    pub publish_bytes_in_flight: usize,
+    /// Its appends that are not answered yet, with their bytes.
+    appends: HashMap<Token, usize>,
+    next_hidden_token: Token,
+    /// Deliveries written to `output` whose owners wait to hear that the socket took them.
+    untaken: Vec<(StreamId, ConsumerId, u64)>,
+    deadline: Moment,
+}
+
+impl Shard {
+    /// Takes a new connection in.
+    pub fn connect(&mut self, now: Now, session: Box<dyn Session>) -> ConnectionId {
+        self.now = now;
+        let id = ConnectionId::new(self.config.shard, self.next_connection);
+        self.next_connection += 1;
+        let deadline = session.deadline();
+        let protocol = session.protocol();
+        self.connections.insert(
+            id,
+            Connection {
+                session: Some(session),
+                protocol,
+                output: Output::default(),
+                publish_bytes_in_flight: 0,
+                appends: HashMap::new(),
+                next_hidden_token: HIDDEN_TOKEN,
+                untaken: Vec::new(),
+                deadline,
+            },
+        );
+        self.session_deadlines.insert((deadline, id));
+        id
+    }
+
+    /// Bytes from the peer. Call it also without new bytes when [`Self::wants_input`] turned true.
+    pub fn receive(&mut self, now: Now, id: ConnectionId, input: &mut BytesMut) {
+        self.now = now;
+        self.step(id, |session, ctx| session.receive(input, ctx));
+        self.run();
+    }
+
+    /// The connection is closed, by the peer or by us.
+    pub fn disconnected(&mut self, now: Now, id: ConnectionId) {
+        self.now = now;
+        self.step(id, |session, ctx| session.disconnected(ctx));
+        self.run();
+        let Some(connection) = self.connections.remove(&id) else {
+            return;
+        };
+        self.session_deadlines.remove(&(connection.deadline, id));
+        for shard in self.config.layout.shards() {
+            self.post(shard, Mail::Gone { connection: id });
+        }
+        if self.metadata.is_bound_to(id.raw()) {
+            let command = Command::ReleaseConnection { connection: id.raw(), at: self.now.wall.0 };
+            self.queue.push_back(Work::Request(id, Request::Propose { token: NOBODY, command }));
+        }
+        self.run();
+    }
+
+    /// Says goodbye to every peer, in each protocol's way.
+    pub fn shut_down(&mut self, now: Now) {
+        self.now = now;
+        let mut ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            self.step(id, |session, ctx| session.shutdown(ctx));
+        }
+        self.run();
+    }
+
+    /// Connections with new output, or whose [`Self::wants_input`] may have changed.
+    pub fn take_changed(&mut self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// What waits to be written to the peer.
+    pub fn output(&mut self, id: ConnectionId) -> Option<&mut Rope> {
+        self.connections.get_mut(&id).map(|connection| &mut connection.output.wire)
+    }
+
+    /// Close the socket once the output is written.
+    pub fn wants_close(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_none_or(|connection| connection.output.close)
+    }
+
+    /// False: leave what the peer sends in the socket.
+    pub fn wants_input(&self, id: ConnectionId) -> bool {
+        let limits = &self.config.limits;
+        self.connections.get(&id).is_some_and(|connection| {
+            connection.publish_bytes_in_flight < limits.publish_bytes_in_flight_max
+                && connection.output.wire.len() < limits.output_bytes_max
+                && !connection.output.close
+                && connection.session.as_ref().is_some_and(|session| session.wants_input())
+        })
+    }
+
+    /// The socket took some of the output: consumers that waited for it go on.
+    pub fn written(&mut self, now: Now, id: ConnectionId) {
+        self.now = now;
+        let limit = self.config.limits.output_bytes_max;
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if connection.untaken.is_empty() || connection.output.wire.len() >= limit / 2 {
+            return;
+        }
+        for (stream, consumer, bytes) in std::mem::take(&mut connection.untaken) {
+            let owner = self.owner(stream);
+            self.post(owner, Mail::Taken { connection: id, stream, consumer, bytes });
+        }
+        self.run();
+    }
+
+    /// Counts an append as on its way; returns the token that its answer will carry.
+    pub(super) fn count_append(
+        &mut self,
+        from: ConnectionId,
+        token: Option<Token>,
+        bytes: usize,
+    ) -> Option<Token> {
+        let Some(connection) = self.connections.get_mut(&from) else { return token };
+        let token = token.unwrap_or_else(|| {
+            connection.next_hidden_token += 1;
+            connection.next_hidden_token
+        });
+        connection.publish_bytes_in_flight += bytes;
+        connection.appends.insert(token, bytes);
+        Some(token)
+    }
+
+    /// Something of the connection's is committed: it may send more.
+    pub(super) fn landed(&mut self, id: ConnectionId, bytes: usize) {
+        let limit = self.config.limits.publish_bytes_in_flight_max;
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let before = connection.publish_bytes_in_flight;
+        connection.publish_bytes_in_flight = before.saturating_sub(bytes);
+        if before >= limit && connection.publish_bytes_in_flight < limit {
+            self.changed.push(id);
+        }
+    }
+
+    /// True if the event was for the shard's own accounts only.
+    fn account_append(&mut self, to: ConnectionId, event: &Event) -> bool {
+        let Event::Appended { token, .. } = event else { return false };
+        let bytes = self.connections.get_mut(&to).and_then(|c| c.appends.remove(token));
+        self.landed(to, bytes.unwrap_or(0));
+        token & HIDDEN_TOKEN != 0
+    }
+
+    pub(super) fn session_event(&mut self, to: ConnectionId, event: Event) {
+        if self.account_append(to, &event) {
+            return;
+        }
+        let taken = match &event {
+            Event::Deliveries { consumer, stream, deliveries } => {
+                let bytes = deliveries.iter().map(super::dispatch::delivery_bytes).sum();
+                Some((*stream, *consumer, bytes))
+            }
+            _ => None,
+        };
+        self.step(to, |session, ctx| session.event(event, ctx));
+        let Some((stream, consumer, bytes)) = taken else {
+            return;
+        };
+        let limit = self.config.limits.output_bytes_max;
+        let Some(connection) = self.connections.get_mut(&to) else {
+            return;
+        };
+        if connection.output.wire.len() >= limit / 2 {
+            connection.untaken.push((stream, consumer, bytes));
+        } else {
+            let owner = self.owner(stream);
+            self.post(owner, Mail::Taken { connection: to, stream, consumer, bytes });
+        }
+    }
+
+    pub(super) fn tick_sessions(&mut self) {
+        while let Some((deadline, id)) = self.session_deadlines.first().copied() {
+            if deadline > self.now.moment {
+                return;
+            }
+            self.step(id, |session, ctx| session.tick(ctx));
+            // A session that leaves its deadline in the past is asked again with the next tick.
+            self.session_deadlines.remove(&(deadline, id));
+            if let Some(connection) = self.connections.get_mut(&id) {
+                if connection.deadline <= self.now.moment {
+                    connection.deadline = self.now.moment.after_ms(1);
+                }
+                self.session_deadlines.insert((connection.deadline, id));
+            }
+        }
+    }
+
+    /// One step of a session: lends it the context, then takes its requests over.
+    pub(super) fn step(
+        &mut self,
+        id: ConnectionId,
+        step: impl FnOnce(&mut dyn Session, &mut Context<'_>),
+    ) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let Some(mut session) = connection.session.take() else {
+            return;
+        };
+        let mut ctx = Context {
+            now: self.now,
+            connection: id,
+            metadata: &self.metadata,
+            dialects: &self.config.dialects,
+            limits: &self.config.limits,
+            node: &self.config.node,
+            rng: &mut self.rng,
+            out: &mut connection.output,
+            meter: &mut self.meters[connection.protocol.index()],
+        };
+        // A bug in a protocol closes the connection that met it and disturbs nothing else: the
+        // session is dropped, and all it shares with others are counters and its own output.
+        let outcome = catch_unwind(AssertUnwindSafe(|| step(&mut *session, &mut ctx)));
+        if outcome.is_err() {
+            connection.output.close = true;
+            connection.output.requests.clear();
+            self.changed.push(id);
+            return;
+        }
+        let deadline = session.deadline();
+        connection.session = Some(session);
+        if deadline != connection.deadline {
+            self.session_deadlines.remove(&(connection.deadline, id));
+            self.session_deadlines.insert((deadline, id));
+            connection.deadline = deadline;
+        }
+        let requests = connection.output.requests.drain(..);
+        self.queue.extend(requests.map(|request| Work::Request(id, request)));
+        if self.changed.last() != Some(&id) {
+            self.changed.push(id);
+        }
+        if self.stepped.last() != Some(&id) {
+            self.stepped.push(id);
+        }
+    }
+
+    /// The turn is over: sessions say together what several inputs and events left to say.
+    pub(super) fn flush_sessions(&mut self) {
+        let mut stepped = std::mem::take(&mut self.stepped);
+        stepped.sort_unstable();
+        stepped.dedup();
+        for id in &stepped {
+            self.step(*id, |session, ctx| session.flush(ctx));
+        }
+        stepped.clear();
+        self.stepped = stepped;
+    }
+}
