@@ -1,0 +1,204 @@
+//! One Kafka connection. Requests are carried out in the order they came, one at a time as in Kafka's
+//! own broker, save that Produce requests which follow each other run together: clients pipeline
+//! those, and they share one commit. Answers leave in the order of the requests.
+//!
+//! Nothing is queued beyond that: while a request waits, the bytes of the next stay in the input
+//! buffer and the socket is not read.
+
+use crate::api::{self, produce::Produce};
+use crate::codec::ApiKey;
+use crate::framing::{next_frame, Frame};
+use crate::operation::{token_of, Connection, Env, Op, Operation, Started};
+use bytes::BytesMut;
+use koine_base::{rng::Rng, Moment};
+use koine_broker::router::Matches;
+use koine_broker::session::{Context, Event, Peer, Protocol, Session};
+use std::collections::VecDeque;
+
+/// After a burst of answers that fills the output, the rest of the input waits at least this long.
+const OUTPUT_PAUSE_MS: u64 = 1;
+
+pub struct KafkaSession {
+    connection: Connection,
+    /// Produce requests under way, oldest first.
+    produces: VecDeque<Produce>,
+    produce_bytes: usize,
+    /// The one other request under way. `produces` is empty while there is one.
+    current: Option<(Op, Box<dyn Operation + Send>)>,
+    /// A request that must wait for `produces` to drain.
+    stalled: Option<Frame>,
+    /// Too many Produce requests are under way.
+    full: bool,
+    /// Until then no request is taken, because the output is full. Whoever runs the session does not
+    /// call `receive` while it is; the pause makes sure that it is called again afterwards.
+    paused_until: Moment,
+    closed: bool,
+}
+
+impl KafkaSession {
+    /// `seed` must be random: topic ids and fetch session ids are drawn from it.
+    pub fn new(peer: Peer, seed: u64) -> Self {
+        KafkaSession {
+            connection: Connection {
+                peer,
+                rng: Rng::new(seed),
+                fetch_session: Default::default(),
+                matches: Matches::default(),
+                next_op: 0,
+            },
+            produces: VecDeque::new(),
+            produce_bytes: 0,
+            current: None,
+            stalled: None,
+            full: false,
+            paused_until: Moment::NEVER,
+            closed: false,
+        }
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.closed || self.current.is_some() || self.stalled.is_some() || self.is_full()
+    }
+
+    fn start(&mut self, frame: Frame, ctx: &mut Context<'_>) {
+        if frame.api.key != ApiKey::Produce && !self.produces.is_empty() {
+            self.stalled = Some(frame);
+            return;
+        }
+        ctx.meter.requests += 1;
+        let mut env = Env { ctx, connection: &mut self.connection };
+        let started = if frame.api.key == ApiKey::Produce {
+            let bytes = frame.bytes.len();
+            api::produce::start(&frame, &mut env).map(|produce| {
+                self.produce_bytes += bytes;
+                self.produces.push_back(produce);
+            })
+        } else {
+            api::start(&frame, &mut env).map(|started| {
+                if let Started::Waiting(op, operation) = started {
+                    self.current = Some((op, operation));
+                }
+            })
+        };
+        match started {
+            Ok(()) => self.answer_produces(ctx),
+            Err(_) => self.refuse(ctx),
+        }
+    }
+
+    /// Sends what is complete at the head of the produce queue, then lets the stalled request go.
+    fn answer_produces(&mut self, ctx: &mut Context<'_>) {
+        while self.produces.front().is_some_and(Produce::is_complete) {
+            let Some(produce) = self.produces.pop_front() else { break };
+            self.produce_bytes = self.produce_bytes.saturating_sub(produce.frame_bytes());
+            produce.answer(&mut Env { ctx, connection: &mut self.connection });
+        }
+        if self.produces.is_empty() {
+            if let Some(frame) = self.stalled.take() {
+                self.start(frame, ctx);
+            }
+        }
+        self.settle(ctx);
+    }
+
+    fn is_full(&self) -> bool {
+        self.full || self.paused_until != Moment::NEVER
+    }
+
+    /// Brings the flags up to date at the end of a step.
+    fn settle(&mut self, ctx: &mut Context<'_>) {
+        self.full = self.produces.len() >= ctx.limits.requests_in_flight_max
+            || self.produce_bytes > ctx.limits.publish_bytes_in_flight_max;
+        self.closed |= ctx.out.close;
+    }
+
+    /// The peer broke the protocol: there is no answer it could make sense of.
+    fn refuse(&mut self, ctx: &mut Context<'_>) {
+        ctx.meter.violations += 1;
+        ctx.out.close = true;
+        self.closed = true;
+    }
+
+    fn finish(&mut self, done: bool, ctx: &mut Context<'_>) {
+        if done {
+            self.current = None;
+        }
+        self.settle(ctx);
+    }
+}
+
+impl Session for KafkaSession {
+    fn protocol(&self) -> Protocol {
+        Protocol::Kafka
+    }
+
+    fn receive(&mut self, input: &mut BytesMut, ctx: &mut Context<'_>) {
+        while !self.is_blocked() {
+            if ctx.out.wire.len() >= ctx.limits.output_bytes_max {
+                self.paused_until = ctx.now.moment.after_ms(OUTPUT_PAUSE_MS);
+                break;
+            }
+            match next_frame(input, ctx.limits.request_bytes_max) {
+                Ok(None) => break,
+                Ok(Some(frame)) => self.start(frame, ctx),
+                Err(_) => self.refuse(ctx),
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event, ctx: &mut Context<'_>) {
+        let Some(token) = token_of(&event) else { return };
+        let op = Op::of(token);
+        let mut env = Env { ctx, connection: &mut self.connection };
+        if let Some(produce) = self.produces.iter_mut().find(|produce| produce.owns(op)) {
+            produce.event(event, &mut env);
+            self.answer_produces(ctx);
+            return;
+        }
+        match &mut self.current {
+            Some((current, operation)) if *current == op => {
+                let done = operation.event(event, &mut env);
+                self.finish(done, ctx);
+            }
+            // Of a request that was answered without it, such as a watch.
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self, ctx: &mut Context<'_>) {
+        if self.paused_until <= ctx.now.moment {
+            self.paused_until = Moment::NEVER;
+        }
+        let mut done = false;
+        if let Some((_, operation)) = &mut self.current {
+            if operation.deadline() <= ctx.now.moment {
+                done = operation.tick(&mut Env { ctx, connection: &mut self.connection });
+            }
+        }
+        self.finish(done, ctx);
+    }
+
+    fn deadline(&self) -> Moment {
+        let operation = self.current.as_ref().map_or(Moment::NEVER, |(_, op)| op.deadline());
+        operation.min(self.paused_until)
+    }
+
+    fn wants_input(&self) -> bool {
+        !self.is_blocked()
+    }
+
+    fn disconnected(&mut self, _ctx: &mut Context<'_>) {
+        // Watches are released by the engine; appends under way are carried out.
+        self.closed = true;
+        self.current = None;
+    }
+
+    fn shutdown(&mut self, ctx: &mut Context<'_>) {
+        // Kafka has no goodbye: clients see the connection end and look for a leader.
+        ctx.out.close = true;
+        self.closed = true;
+    }
+}
+
+#[cfg(test)]
+mod tests;
