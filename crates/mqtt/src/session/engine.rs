@@ -1,0 +1,497 @@
+//! A node in a test: the real metadata, router and cursors, streams in memory, any number of MQTT
+//! connections. Carries out requests at once and in order; time moves only when told to.
+
+use crate::{MqttSession, DIALECT};
+use bytes::{Bytes, BytesMut};
+use koine_base::rng::Rng;
+use koine_base::{ConnectionId, Moment, Now, ShardId, StreamId, Timestamp};
+use koine_broker::batch::{records, BatchBuilder, BatchLimits, Record};
+use koine_broker::cursor::{self, Assign, ConsumerOptions, Cursor};
+use koine_broker::limits::Limits;
+use koine_broker::message::{stored_prefix, Annotation, Content, Dialects};
+use koine_broker::metadata::{Command, Durability, Effects, Metadata, Outcome, Refusal};
+use koine_broker::publish::{to_subject, Publisher};
+use koine_broker::router::{Matches, Subject};
+use koine_broker::session::{
+    Attach, ConsumerId, Context, Delivery, Event, Meter, NodeInfo, Output, Peer, Request,
+    RetainedMessage, Route, Session, Settlement,
+};
+use std::collections::{BTreeMap, VecDeque};
+
+struct Connection {
+    session: MqttSession,
+    out: Output,
+    input: BytesMut,
+}
+
+struct Stream {
+    records: Vec<Record>,
+    cursor: Cursor,
+    /// By cursor id.
+    consumers: BTreeMap<u64, (ConnectionId, ConsumerId)>,
+}
+
+impl Stream {
+    fn new() -> Stream {
+        Stream { records: Vec::new(), cursor: Cursor::new(0), consumers: BTreeMap::new() }
+    }
+
+    fn id_of(&self, connection: ConnectionId, consumer: ConsumerId) -> Option<cursor::ConsumerId> {
+        let mut all = self.consumers.iter();
+        let found = all.find(|(_, holder)| **holder == (connection, consumer));
+        found.map(|(id, _)| cursor::ConsumerId(*id))
+    }
+
+    fn commit(&mut self) {
+        while let Some(delta) = self.cursor.take_delta() {
+            self.cursor.apply(&delta);
+        }
+    }
+}
+
+pub struct Engine {
+    pub metadata: Metadata,
+    pub limits: Limits,
+    pub meter: Meter,
+    now: Now,
+    node: NodeInfo,
+    rng: Rng,
+    streams: BTreeMap<StreamId, Stream>,
+    retained: BTreeMap<String, RetainedMessage>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    next: u64,
+    events: VecDeque<(ConnectionId, Event)>,
+    /// What connections that are gone had still to write.
+    written: BTreeMap<ConnectionId, BytesMut>,
+}
+
+/// Runs `work` on one session with everything it may see.
+macro_rules! with_session {
+    ($engine:expr, $id:expr, |$session:ident, $input:ident, $ctx:ident| $work:expr) => {
+        if let Some(connection) = $engine.connections.get_mut(&$id) {
+            let dialects = Dialects { kafka: DIALECT, amqp091: DIALECT, mqtt: DIALECT };
+            let Connection { session: $session, out, input: $input } = connection;
+            let mut context = Context {
+                now: $engine.now,
+                connection: $id,
+                metadata: &$engine.metadata,
+                dialects: &dialects,
+                limits: &$engine.limits,
+                node: &$engine.node,
+                rng: &mut $engine.rng,
+                out,
+                meter: &mut $engine.meter,
+            };
+            let $ctx = &mut context;
+            let _ = &$input;
+            $work
+        }
+    };
+}
+
+impl Engine {
+    pub fn new() -> Engine {
+        let limits = Limits { receive_maximum: 8, topic_alias_max: 4, ..Limits::default() };
+        Engine {
+            metadata: Metadata::new(&[false, true], (&limits).into()),
+            limits,
+            meter: Meter::default(),
+            now: Now { moment: Moment(1_000_000), wall: Timestamp(1_700_000_000_000) },
+            node: NodeInfo {
+                node_id: 1,
+                cluster_id: "test".to_owned(),
+                version: "0",
+                advertised_kafka: None,
+                auto_create_topics: true,
+                default_partitions: 1,
+                default_retention_ms: -1,
+                default_retention_bytes: -1,
+                default_durability: Durability::Fsync,
+            },
+            rng: Rng::new(1),
+            streams: BTreeMap::new(),
+            retained: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            next: 1,
+            events: VecDeque::new(),
+            written: BTreeMap::new(),
+        }
+    }
+
+    pub fn connect(&mut self) -> ConnectionId {
+        let id = ConnectionId::new(ShardId(0), self.next);
+        self.next += 1;
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1883));
+        let session = MqttSession::new(Peer { remote: address, local: address });
+        let connection = Connection { session, out: Output::default(), input: BytesMut::new() };
+        self.connections.insert(id, connection);
+        id
+    }
+
+    pub fn is_open(&self, id: ConnectionId) -> bool {
+        self.connections.contains_key(&id)
+    }
+
+    /// Bytes from the client; runs until nothing is left to do.
+    pub fn send(&mut self, id: ConnectionId, bytes: &[u8]) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.input.extend_from_slice(bytes);
+        }
+        with_session!(self, id, |session, input, ctx| session.receive(input, ctx));
+        self.run();
+    }
+
+    /// What the client can read.
+    pub fn take(&mut self, id: ConnectionId) -> Bytes {
+        let mut all = self.written.remove(&id).unwrap_or_default();
+        if let Some(connection) = self.connections.get_mut(&id) {
+            all.extend_from_slice(&connection.out.wire.take_all());
+        }
+        all.freeze()
+    }
+
+    /// The client is gone without a word.
+    pub fn drop_connection(&mut self, id: ConnectionId) {
+        self.end(id);
+        self.run();
+    }
+
+    pub fn shutdown(&mut self, id: ConnectionId) {
+        with_session!(self, id, |session, input, ctx| session.shutdown(ctx));
+        self.run();
+    }
+
+    /// Time passes; whatever falls due is done.
+    pub fn advance(&mut self, ms: u64) {
+        self.now.moment = self.now.moment.after_ms(ms);
+        self.now.wall = self.now.wall.plus_ms(i64::try_from(ms).unwrap());
+        let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        for id in ids {
+            if self.connections[&id].session.deadline() <= self.now.moment {
+                with_session!(self, id, |session, input, ctx| session.tick(ctx));
+            }
+        }
+        self.run();
+        self.sessions_due();
+    }
+
+    /// The node is killed and started again: only what is committed is left.
+    pub fn restart(&mut self) {
+        self.connections.clear();
+        self.events.clear();
+        for stream in self.streams.values_mut() {
+            stream.consumers.clear();
+            let end = stream.records.len() as u64;
+            stream.cursor.recover(end);
+        }
+        let at = self.now.wall.0;
+        self.apply(Command::NodeStarted { at }).expect("the start of a node is never refused");
+        self.run();
+        self.sessions_due();
+    }
+
+    fn sessions_due(&mut self) {
+        let at = self.now.wall.0;
+        let due: Vec<_> = self
+            .metadata
+            .due_wills(at)
+            .map(|(id, session, will)| (id, session.namespace, will.clone()))
+            .collect();
+        for (session, namespace, will) in due {
+            let mut content = Content::decode(Bytes::from(will.content)).expect("we encoded it");
+            content.timestamp = self.now.wall;
+            let publisher = Publisher {
+                connection: ConnectionId::from_raw(0),
+                session: Some(session),
+                qos: will.qos,
+                retain: will.retain,
+                key: None,
+            };
+            let subject = Subject::from_mqtt(&will.topic).expect("checked at CONNECT");
+            let mut matches = Matches::new();
+            let route = to_subject(&self.metadata, namespace, &subject, &publisher, &mut matches);
+            if will.retain {
+                self.retain(will.topic, Some(content.clone()), will.qos, None);
+            }
+            self.publish(&content, &route);
+            self.apply(Command::WillPublished { session }).expect("never refused");
+        }
+        self.apply(Command::ExpireSessions { at }).expect("never refused");
+        self.run();
+    }
+
+    fn run(&mut self) {
+        loop {
+            let mut busy = false;
+            let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+            for id in &ids {
+                let Some(connection) = self.connections.get_mut(id) else { continue };
+                let requests = std::mem::take(&mut connection.out.requests);
+                for request in requests {
+                    busy = true;
+                    self.perform(*id, request);
+                }
+            }
+            self.dispatch();
+            if let Some((id, event)) = self.events.pop_front() {
+                busy = true;
+                with_session!(self, id, |session, input, ctx| {
+                    session.event(event, ctx);
+                    if session.wants_input() && !input.is_empty() {
+                        session.receive(input, ctx);
+                    }
+                });
+            }
+            for id in ids {
+                let closing = self.connections.get(&id).is_some_and(|it| it.out.close);
+                if closing && self.connections[&id].out.requests.is_empty() {
+                    busy = true;
+                    self.end(id);
+                }
+            }
+            if !busy && self.events.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn end(&mut self, id: ConnectionId) {
+        with_session!(self, id, |session, input, ctx| session.disconnected(ctx));
+        let Some(mut connection) = self.connections.remove(&id) else { return };
+        let wire = connection.out.wire.take_all();
+        self.written.entry(id).or_default().extend_from_slice(&wire);
+        for request in connection.out.requests {
+            self.perform(id, request);
+        }
+        for stream in self.streams.values_mut() {
+            let mine: Vec<u64> = stream
+                .consumers
+                .iter()
+                .filter(|(_, (owner, _))| *owner == id)
+                .map(|(consumer, _)| *consumer)
+                .collect();
+            for consumer in mine {
+                stream.consumers.remove(&consumer);
+                stream.cursor.detach(cursor::ConsumerId(consumer));
+            }
+        }
+        let at = self.now.wall.0;
+        if self.metadata.is_bound_to(id.raw()) {
+            let release = Command::ReleaseConnection { connection: id.raw(), at };
+            self.apply(release).expect("never refused");
+        }
+        self.sessions_due();
+    }
+
+    fn apply(&mut self, command: Command) -> Result<Outcome, Refusal> {
+        if let Command::Retain { topic, content, qos, expires_at, .. } = &command {
+            let content = content
+                .clone()
+                .map(|bytes| Content::decode(Bytes::from(bytes)).expect("the session encoded it"));
+            self.retain(topic.clone(), content, *qos, expires_at.map(Timestamp));
+        }
+        let mut effects = Effects::default();
+        let outcome = self.metadata.apply(command, &mut effects);
+        for (connection, session, resumed) in effects.taken {
+            let event = Event::SessionTaken { session, resumed };
+            self.events.push_back((ConnectionId::from_raw(connection), event));
+        }
+        for (connection, session) in effects.ended {
+            let event = Event::SessionEnded { session };
+            self.events.push_back((ConnectionId::from_raw(connection), event));
+        }
+        for stream in effects.deleted_streams {
+            if let Some(gone) = self.streams.remove(&stream) {
+                for (connection, consumer) in gone.consumers.into_values() {
+                    let event = Event::ConsumerCancelled { consumer, stream };
+                    self.events.push_back((connection, event));
+                }
+            }
+        }
+        outcome
+    }
+
+    fn retain(
+        &mut self,
+        topic: String,
+        content: Option<Content>,
+        qos: u8,
+        expires_at: Option<Timestamp>,
+    ) {
+        match content {
+            None => {
+                self.retained.remove(&topic);
+            }
+            Some(content) => {
+                let message = RetainedMessage { topic: topic.clone(), content, qos, expires_at };
+                self.retained.insert(topic, message);
+            }
+        }
+    }
+
+    fn publish(&mut self, content: &Content, route: &Route) {
+        for stream in &route.streams {
+            self.append(*stream, content, None);
+        }
+        for (stream, annotation) in &route.backlogs {
+            self.append(*stream, content, Some(annotation));
+        }
+        for (connection, annotation) in &route.live {
+            let annotation = annotation.clone();
+            self.events
+                .push_back((*connection, Event::Live { content: content.clone(), annotation }));
+        }
+    }
+
+    fn append(&mut self, stream: StreamId, content: &Content, annotation: Option<&Annotation>) {
+        let stream = self.streams.entry(stream).or_insert_with(Stream::new);
+        let mut prefix = BytesMut::new();
+        stored_prefix(content, annotation, &mut prefix);
+        let mut builder = BatchBuilder::new(content.timestamp.0);
+        let body = content.body.clone().unwrap_or_default();
+        builder.push_foreign(
+            content.origin,
+            content.timestamp.0,
+            &[&prefix, &content.envelope],
+            content.key.as_deref(),
+            &[&body],
+        );
+        let batch = builder.finish(stream.records.len() as u64, 1);
+        let mut all = records(&batch, &BatchLimits::default()).expect("just built");
+        stream.records.push(all.next().expect("one record").expect("well-formed"));
+    }
+
+    fn perform(&mut self, id: ConnectionId, request: Request) {
+        let event = match request {
+            Request::Propose { token, command } => {
+                // The answer comes before what the command does to others.
+                let position = self.events.len();
+                let result = self.apply(command);
+                self.events.insert(position, (id, Event::Proposed { token, result }));
+                return;
+            }
+            Request::Publish { token, content, route } => {
+                self.publish(&content, &route);
+                let Some(token) = token else { return };
+                Event::Published { token, result: Ok(()) }
+            }
+            Request::Attach { token, attach } => self.attach(id, token, attach),
+            Request::Credit { stream, consumer, add } => {
+                let Some(stream) = self.streams.get_mut(&stream) else { return };
+                let Some(holder) = stream.id_of(id, consumer) else { return };
+                stream.cursor.add_credit(holder, add);
+                return;
+            }
+            Request::Settle { stream, consumer, ranges, settlement } => {
+                self.settle(id, stream, consumer, &ranges, settlement);
+                return;
+            }
+            Request::Sync { token, .. } => Event::Synced { token },
+            Request::Stop { token, stream, consumer } => {
+                if let Some(stream) = self.streams.get_mut(&stream) {
+                    if let Some(holder) = stream.id_of(id, consumer) {
+                        stream.cursor.stop(holder);
+                    }
+                }
+                Event::Stopped { token }
+            }
+            Request::Detach { token, stream, consumer } => {
+                if let Some(stream) = self.streams.get_mut(&stream) {
+                    if let Some(holder) = stream.id_of(id, consumer) {
+                        stream.cursor.detach(holder);
+                        stream.consumers.remove(&holder.0);
+                    }
+                }
+                Event::Detached { token }
+            }
+            Request::Retained { token, filter, .. } => {
+                let all = self.retained.values();
+                let messages = all.filter(|it| matches(&filter, &it.topic)).cloned().collect();
+                Event::Retained { token, messages }
+            }
+            other => panic!("an MQTT session does not ask for {other:?}"),
+        };
+        self.events.push_back((id, event));
+    }
+
+    fn attach(&mut self, id: ConnectionId, token: u64, attach: Attach) -> Event {
+        let next = self.next;
+        self.next += 1;
+        let stream = self.streams.entry(attach.stream).or_insert_with(Stream::new);
+        if attach.offset_span_max != u64::MAX {
+            // One holder at a time.
+            for old in std::mem::take(&mut stream.consumers).into_keys() {
+                stream.cursor.detach(cursor::ConsumerId(old));
+            }
+            stream.cursor.set_offset_span_max(attach.offset_span_max);
+        }
+        let holder = cursor::ConsumerId(next);
+        let options = ConsumerOptions { credit: attach.credit, ..ConsumerOptions::default() };
+        stream.cursor.attach(holder, options).expect("never exclusive");
+        stream.consumers.insert(next, (id, attach.consumer));
+        let half = match attach.offset_span_max {
+            u64::MAX => Vec::new(),
+            _ => stream.cursor.resume_half(holder),
+        };
+        Event::Attached { token, result: Ok(half.into_iter().flatten().collect()) }
+    }
+
+    fn settle(
+        &mut self,
+        id: ConnectionId,
+        stream: StreamId,
+        consumer: ConsumerId,
+        ranges: &[(u64, u64)],
+        settlement: Settlement,
+    ) {
+        let Some(stream) = self.streams.get_mut(&stream) else { return };
+        let Some(holder) = stream.id_of(id, consumer) else { return };
+        let outcome = match settlement {
+            Settlement::Ack => cursor::Outcome::Ack,
+            Settlement::Release => cursor::Outcome::Release { count_delivery: false },
+            Settlement::Half => cursor::Outcome::Half,
+            Settlement::Discard => panic!("MQTT discards nothing"),
+        };
+        let ranges: Vec<_> = ranges.iter().map(|(start, end)| *start..*end + 1).collect();
+        let mut settled = Vec::new();
+        let unknown = stream.cursor.settle(holder, &ranges, outcome, &mut settled);
+        assert_eq!(unknown, 0, "the session settles what it holds, once");
+        stream.commit();
+    }
+
+    fn dispatch(&mut self) {
+        for (stream_id, stream) in &mut self.streams {
+            let end = stream.records.len() as u64;
+            while let Some((offset, _)) = stream.cursor.next_wanted(end) {
+                let Assign::Given(given) = stream.cursor.assign(offset) else { break };
+                let (connection, consumer) = stream.consumers[&given.consumer.0];
+                let delivery = Delivery {
+                    offset,
+                    record: stream.records[offset as usize].clone(),
+                    redelivered: given.redelivered,
+                };
+                let deliveries = vec![delivery];
+                let event = Event::Deliveries { consumer, stream: *stream_id, deliveries };
+                self.events.push_back((connection, event));
+            }
+        }
+    }
+}
+
+/// MQTT 5 §4.7.
+fn matches(filter: &str, topic: &str) -> bool {
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        if wanted == "#" {
+            return true;
+        }
+        match levels.next() {
+            Some(level) if wanted == "+" || wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
