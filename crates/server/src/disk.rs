@@ -1,0 +1,219 @@
+//! The real disk: `koine_base::disk::Disk` over the files of one directory. Called from the disk
+//! threads only; it may block. Never sees a name chosen by a user: paths come from `log`.
+
+use koine_base::disk::{Disk, FileId};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Pieces of one `pwritev`; Linux takes 1,024 (`IOV_MAX`).
+const PIECES_PER_WRITE: usize = 1024;
+
+pub struct RealDisk {
+    root: PathBuf,
+    next_id: AtomicU64,
+    /// Guards the table of open files, never held during I/O: a reader clones the handle out, so
+    /// `close` does not wait for it and the descriptor lives until its last user is done.
+    files: RwLock<HashMap<FileId, Arc<File>>>,
+}
+
+impl RealDisk {
+    /// `root` must exist.
+    pub fn new(root: &Path) -> Self {
+        RealDisk { root: root.to_owned(), next_id: AtomicU64::new(1), files: RwLock::default() }
+    }
+
+    fn locate(&self, path: &str) -> PathBuf {
+        if path.is_empty() {
+            return self.root.clone();
+        }
+        self.root.join(path)
+    }
+
+    fn keep(&self, file: File) -> FileId {
+        let id = FileId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(file));
+        id
+    }
+
+    fn file(&self, id: FileId) -> io::Result<Arc<File>> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| io::Error::other(format!("file {} is not open", id.0)))
+    }
+}
+
+impl Disk for RealDisk {
+    fn make_dir(&self, path: &str) -> io::Result<()> {
+        std::fs::create_dir_all(self.locate(path))
+    }
+
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.locate(directory))? {
+            let entry = entry?;
+            if !entry.file_type()?.is_file() {
+                continue;
+            }
+            // A name that is not UTF-8 was not made by us.
+            if let Ok(name) = entry.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn open(&self, path: &str) -> io::Result<FileId> {
+        let file = File::options().read(true).write(true).open(self.locate(path))?;
+        Ok(self.keep(file))
+    }
+
+    fn create(&self, path: &str, size: u64) -> io::Result<FileId> {
+        let path = self.locate(path);
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+        if size > 0 {
+            preallocate(&file, size)?;
+        }
+        Ok(self.keep(file))
+    }
+
+    fn size(&self, file: FileId) -> io::Result<u64> {
+        Ok(self.file(file)?.metadata()?.len())
+    }
+
+    fn read_at(&self, file: FileId, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let file = self.file(file)?;
+        let mut done = 0;
+        while done < buffer.len() {
+            match file.read_at(&mut buffer[done..], position + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, file: FileId, position: u64, pieces: &[&[u8]]) -> io::Result<()> {
+        let file = self.file(file)?;
+        let mut position = position;
+        for chunk in pieces.chunks(PIECES_PER_WRITE) {
+            position = write_chunk(&file, position, chunk)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&self, file: FileId) -> io::Result<()> {
+        self.file(file)?.sync_data()
+    }
+
+    fn sync_dir(&self, directory: &str) -> io::Result<()> {
+        File::open(self.locate(directory))?.sync_all()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.locate(from), self.locate(to))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        std::fs::remove_file(self.locate(path))
+    }
+
+    fn close(&self, file: FileId) {
+        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&file);
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let figures = rustix::fs::statvfs(&self.root)?;
+        Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
+    }
+}
+
+/// Reserves the blocks, so that a later write cannot fail for lack of space; file systems that
+/// cannot (tmpfs of old kernels, some network mounts) get a sparse file of the right length.
+fn preallocate(file: &File, size: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(size),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes all pieces, going on after short writes. Answers the position behind them.
+fn write_chunk(file: &File, mut position: u64, pieces: &[&[u8]]) -> io::Result<u64> {
+    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut rest = &mut slices[..];
+    // Drops empty pieces in front, so that a write of nothing is not taken for a full disk.
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match rustix::io::pwritev(file, rest, position) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                position += count as u64;
+                IoSlice::advance_slices(&mut rest, count);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_directory::TestDirectory;
+
+    #[test]
+    fn pieces_come_back_in_order_and_ends_are_short() {
+        let directory = TestDirectory::new("disk");
+        let disk = RealDisk::new(directory.path());
+        disk.make_dir("wal/0").unwrap();
+        let file = disk.create("wal/0/1.log", 64).unwrap();
+        assert_eq!(disk.size(file).unwrap(), 64);
+        let many: Vec<Vec<u8>> =
+            (0..3000u32).map(|n| n.to_be_bytes()[..(n % 5) as usize].to_vec()).collect();
+        let pieces: Vec<&[u8]> = many.iter().map(Vec::as_slice).collect();
+        disk.write_at(file, 10, &pieces).unwrap();
+        disk.sync(file).unwrap();
+        disk.sync_dir("wal/0").unwrap();
+        let expect: Vec<u8> = many.concat();
+        let mut seen = vec![0xAA; expect.len() + 100];
+        assert_eq!(disk.read_at(file, 10, &mut seen).unwrap(), expect.len());
+        assert_eq!(&seen[..expect.len()], &expect[..]);
+        assert_eq!(disk.read_at(file, 1 << 30, &mut seen).unwrap(), 0);
+        assert_eq!(disk.read_at(file, 0, &mut seen[..10]).unwrap(), 10);
+        assert_eq!(seen[..10], [0; 10]);
+        disk.close(file);
+        assert!(disk.read_at(file, 0, &mut seen).is_err());
+    }
+
+    #[test]
+    fn names_are_listed_renamed_and_removed() {
+        let directory = TestDirectory::new("disk");
+        let disk = RealDisk::new(directory.path());
+        disk.make_dir("a/b").unwrap();
+        disk.make_dir("a/b").unwrap();
+        assert_eq!(disk.open("a/1").unwrap_err().kind(), io::ErrorKind::NotFound);
+        for name in ["a/1", "a/2"] {
+            let file = disk.create(name, 0).unwrap();
+            disk.write_at(file, 0, &[name.as_bytes(), b""]).unwrap();
+            disk.write_at(file, 0, &[]).unwrap();
+        }
+        disk.rename("a/1", "a/2").unwrap();
+        assert_eq!(disk.list("a").unwrap(), ["2"]);
+        let mut seen = [0; 8];
+        assert_eq!(disk.read_at(disk.open("a/2").unwrap(), 0, &mut seen).unwrap(), 3);
+        assert_eq!(&seen[..3], b"a/1");
+        disk.remove("a/2").unwrap();
+        assert!(disk.list("a").unwrap().is_empty());
+        assert!(disk.free_bytes().unwrap() > 0);
+    }
+}

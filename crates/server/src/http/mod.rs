@@ -1,0 +1,308 @@
+//! Health, metrics and the JSON admin API. It knows paths and JSON, not the broker: each request
+//! becomes an [`AdminRequest`] that the runtime answers.
+//!
+//! There are no users yet, so the one thing between a web page and the broker is the browser: calls of
+//! the admin API whose `Origin` is another site, or whose `Host` is a foreign name on a listener that
+//! only this machine reaches (DNS rebinding), are refused.
+
+pub mod client;
+pub mod percent;
+mod routes;
+
+#[cfg(test)]
+mod tests;
+
+use crate::metrics::exposition::Format;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{HeaderValue, ACCEPT, ALLOW, CONTENT_TYPE, HOST, ORIGIN};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{json, Value};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot, Semaphore};
+
+/// A create request is a name and a few settings.
+const BODY_BYTES_MAX: usize = 64 << 10;
+/// Head of one request; hyper answers 431 above it.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+const HEAD_WAIT: Duration = Duration::from_secs(10);
+/// Browsers and scrapers hold a handful; more wait for a free place.
+const CONNECTIONS_MAX: usize = 256;
+/// Everything below it can look into or change what is stored.
+const ADMIN_PATH: &str = "/koine/";
+/// Requests that the runtime has not taken yet.
+pub const REQUESTS_WAITING_MAX: usize = 256;
+
+/// What can be listed and described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Topics,
+    Queues,
+    Groups,
+    Sessions,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 4] = [Kind::Topics, Kind::Queues, Kind::Groups, Kind::Sessions];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Topics => "topics",
+            Kind::Queues => "queues",
+            Kind::Groups => "groups",
+            Kind::Sessions => "sessions",
+        }
+    }
+
+    pub fn by_name(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum AdminRequest {
+    Ready,
+    Metrics {
+        format: Format,
+    },
+    /// Names behind `after` in byte order, at most `limit`.
+    List {
+        kind: Kind,
+        after: Option<String>,
+        limit: usize,
+    },
+    Describe {
+        kind: Kind,
+        name: String,
+    },
+    Create {
+        kind: Kind,
+        name: String,
+        options: serde_json::Map<String, Value>,
+    },
+    Delete {
+        kind: Kind,
+        name: String,
+    },
+    Tail(TailRequest),
+}
+
+/// Records of one partition of a topic, or of a queue without consuming them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TailRequest {
+    pub name: String,
+    pub partition: u32,
+    pub from: TailFrom,
+    pub limit: usize,
+    /// How long to wait for the first record if there is none yet.
+    pub wait: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TailFrom {
+    Start,
+    End,
+    Offset(u64),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum AdminAnswer {
+    Json(Value),
+    Page { format: Format, text: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminError {
+    NotFound(String),
+    AlreadyExists(String),
+    Invalid(String),
+    /// Not now: starting, stopping, or too much waiting.
+    Unavailable(String),
+    /// The broker cannot do this yet.
+    Unsupported(String),
+}
+
+pub struct AdminCall {
+    pub request: AdminRequest,
+    pub answer: oneshot::Sender<Result<AdminAnswer, AdminError>>,
+}
+
+/// Serves until the task is dropped. Runs inside a `LocalSet`.
+pub async fn serve(listener: TcpListener, calls: mpsc::Sender<AdminCall>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                let calls = calls.clone();
+                tokio::task::spawn_local(async move {
+                    serve_connection(socket, calls, is_loopback).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, usually: they come back as connections end.
+                tracing::warn!(%error, "cannot accept on the http listener");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(socket: TcpStream, calls: mpsc::Sender<AdminCall>, is_loopback: bool) {
+    let service = hyper::service::service_fn(move |request| {
+        let calls = calls.clone();
+        async move { Ok::<_, std::convert::Infallible>(answer(request, &calls, is_loopback).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WAIT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(socket), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "http connection ended");
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    calls: &mpsc::Sender<AdminCall>,
+    is_loopback: bool,
+) -> Response<Full<Bytes>> {
+    if let Err(why) = check_origin(&request, is_loopback) {
+        return refusal(StatusCode::FORBIDDEN, "forbidden", why);
+    }
+    let (head, body) = request.into_parts();
+    let format = Format::accepted(
+        head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default(),
+    );
+    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
+        return refusal(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            "the body is over 64 KiB or was cut off",
+        );
+    };
+    let target = routes::Target {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        query: head.uri.query().unwrap_or_default(),
+        body: &body.to_bytes(),
+        format,
+    };
+    let request = match routes::route(&target) {
+        Ok(routes::Route::Live) => return reply(StatusCode::OK, &json!({"status": "live"})),
+        Ok(routes::Route::Index) => return index(),
+        Ok(routes::Route::Ask(request)) => request,
+        Err(routes::Refusal::NoSuchPath) => {
+            return refusal(StatusCode::NOT_FOUND, "no_such_path", "no such path; GET / lists them")
+        }
+        Err(routes::Refusal::WrongMethod { allow }) => {
+            let mut response = refusal(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "wrong_method",
+                &format!("use {allow} here"),
+            );
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+            return response;
+        }
+        Err(routes::Refusal::Invalid(why)) => {
+            return refusal(StatusCode::BAD_REQUEST, "invalid", &why)
+        }
+    };
+    let created = matches!(request, AdminRequest::Create { .. });
+    match ask(request, calls).await {
+        Ok(AdminAnswer::Json(value)) => {
+            reply(if created { StatusCode::CREATED } else { StatusCode::OK }, &value)
+        }
+        Ok(AdminAnswer::Page { format, text }) => page(format.content_type(), text),
+        Err(error) => error_reply(&error),
+    }
+}
+
+async fn ask(
+    request: AdminRequest,
+    calls: &mpsc::Sender<AdminCall>,
+) -> Result<AdminAnswer, AdminError> {
+    let (answer, answered) = oneshot::channel();
+    let gone = || AdminError::Unavailable("the broker is stopping".to_owned());
+    calls.send(AdminCall { request, answer }).await.map_err(|_| gone())?;
+    answered.await.map_err(|_| gone())?
+}
+
+fn error_reply(error: &AdminError) -> Response<Full<Bytes>> {
+    match error {
+        AdminError::NotFound(why) => refusal(StatusCode::NOT_FOUND, "not_found", why),
+        AdminError::AlreadyExists(why) => refusal(StatusCode::CONFLICT, "already_exists", why),
+        AdminError::Invalid(why) => refusal(StatusCode::BAD_REQUEST, "invalid", why),
+        AdminError::Unavailable(why) => {
+            refusal(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why)
+        }
+        AdminError::Unsupported(why) => refusal(StatusCode::NOT_IMPLEMENTED, "unsupported", why),
+    }
+}
+
+fn page(content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn reply(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    let mut response = page("application/json", format!("{value}\n"));
+    *response.status_mut() = status;
+    response
+}
+
+/// `code` is stable and for programs, the message for people.
+fn refusal(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {
+    reply(status, &json!({"error": {"code": code, "message": message}}))
+}
+
+fn index() -> Response<Full<Bytes>> {
+    let text = "Koine: health, metrics and the admin API.\n\n\
+                GET    /health/live\nGET    /health/ready\nGET    /metrics\n\
+                GET    /koine/v1/{topics,queues,groups,sessions}?after=NAME&limit=N\n\
+                GET    /koine/v1/{topics,queues,groups,sessions}/NAME\n\
+                POST   /koine/v1/{topics,queues}          {\"name\": ...}\n\
+                DELETE /koine/v1/{topics,queues,groups,sessions}/NAME\n\
+                GET    /koine/v1/tail/NAME?partition=0&from=start|end|OFFSET&limit=N&wait_ms=N\n";
+    page("text/plain; charset=utf-8", text.to_owned())
+}
+
+fn check_origin(request: &Request<Incoming>, is_loopback: bool) -> Result<(), &'static str> {
+    if !request.uri().path().starts_with(ADMIN_PATH) {
+        return Ok(());
+    }
+    let text =
+        |name| request.headers().get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
+    let host = text(HOST).unwrap_or_default();
+    if is_loopback && !is_own_name(host) {
+        return Err("the Host header is a name that this listener does not go by; use its address");
+    }
+    match text(ORIGIN) {
+        Some(origin) if origin.strip_prefix("http://") != Some(host) => {
+            Err("requests from other sites are refused")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An address, or `localhost`: no name that a stranger's DNS could point here.
+fn is_own_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok()
+}

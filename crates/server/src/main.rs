@@ -1,0 +1,95 @@
+//! The program `koine`: the one crate with sockets, files, threads, clocks and the environment.
+
+mod admin;
+mod banner;
+mod cli;
+mod config;
+mod data_directory;
+mod demo;
+mod disk;
+mod http;
+mod logging;
+mod machine;
+mod metrics;
+mod ready_file;
+mod runtime;
+mod start;
+mod terminal;
+#[cfg(test)]
+mod test_directory;
+
+use cli::Command;
+use config::{Config, Flags};
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Instant;
+use terminal::Style;
+
+/// The command line itself was wrong.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    let command = match cli::read(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(error) => {
+            complain(&format!("{}\n`koine --help` shows what there is.", error.0));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match act(command, started) {
+        Ok(code) => code,
+        Err(message) => {
+            complain(&message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn complain(message: &str) {
+    let style = Style::of_stderr();
+    let _ = writeln!(std::io::stderr(), "{} {message}", style.red("koine:"));
+}
+
+fn act(command: Command, started: Instant) -> Result<ExitCode, String> {
+    let mut out = std::io::stdout().lock();
+    match command {
+        Command::Show(text) => {
+            let _ = write!(out, "{text}");
+        }
+        Command::Admin(command) => {
+            let address = admin_address(&command.flags)?;
+            let text = cli::admin::run(&command, &address, Style::of_stdout())
+                .map_err(|error| error.to_string())?;
+            let _ = writeln!(out, "{text}");
+        }
+        Command::Tail(command) => {
+            let address = admin_address(&command.flags)?;
+            cli::tail::run(&command, &address, &mut out).map_err(|error| error.to_string())?;
+        }
+        Command::Start(flags) => {
+            drop(out);
+            start::run(&load(&flags)?, started)?;
+        }
+        Command::Demo(command) => {
+            drop(out);
+            return start::demo(&command, load(&command.flags)?);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(flags: &Flags) -> Result<Config, String> {
+    config::load(flags, std::env::vars()).map_err(|error| error.to_string())
+}
+
+/// Where the running broker's admin API is, by the same configuration that the broker reads.
+fn admin_address(flags: &Flags) -> Result<String, String> {
+    match load(flags)?.listen.http {
+        Some(listen) => Ok(listen.to_string()),
+        None => Err(
+            "the http listener is off in the configuration; say where the broker is with --http"
+                .to_owned(),
+        ),
+    }
+}

@@ -1,0 +1,195 @@
+//! One client socket: one task, one loop. It reads when the session wants input, writes what the
+//! session has to say in one vectored write, and ends when either side is through.
+//!
+//! Memory: an idle connection holds no read buffer. Reads go into a block shared by the shard and are
+//! split off it; only a frame that is not complete yet moves into a buffer of the connection's own.
+
+use super::shard_host::ShardHost;
+use crate::metrics::{CloseReason, Protocol};
+use bytes::BytesMut;
+use koine_base::ConnectionId;
+use std::io::{self, IoSlice};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// Most bytes of one read: bounds how long one connection holds the shard.
+const READ_BYTES: usize = 64 << 10;
+const SCRATCH_BYTES: usize = 256 << 10;
+/// Pieces of one vectored write.
+const PIECES_PER_WRITE: usize = 64;
+/// A rest up to this size is copied out of the shared block, which can then be freed.
+const REST_BYTES_COPIED_MAX: usize = 4 << 10;
+/// How long a closed connection waits for its peer to read the goodbye.
+const LINGER: Duration = Duration::from_secs(1);
+
+pub async fn serve(
+    host: &std::rc::Rc<ShardHost>,
+    mut socket: TcpStream,
+    id: ConnectionId,
+    protocol: Protocol,
+    news: &Notify,
+) {
+    let reason = exchange(host, &socket, id, protocol, news).await;
+    if reason != CloseReason::Peer {
+        say_goodbye(&mut socket).await;
+    }
+    drop(socket);
+    host.counts.borrow_mut().of(protocol).close(reason);
+    tracing::debug!(connection = id.raw(), reason = reason.name(), "disconnected");
+    host.closed(id);
+}
+
+/// What the shard wants of the socket now.
+struct Wish {
+    input: bool,
+    /// Nothing more to write, and the session is through.
+    close: bool,
+}
+
+fn wish(host: &ShardHost, id: ConnectionId) -> Wish {
+    host.with_shard(|shard| {
+        let silent = shard.output(id).is_none_or(|output| output.is_empty());
+        Wish { input: shard.wants_input(id), close: silent && shard.wants_close(id) }
+    })
+}
+
+async fn exchange(
+    host: &std::rc::Rc<ShardHost>,
+    socket: &TcpStream,
+    id: ConnectionId,
+    protocol: Protocol,
+    news: &Notify,
+) -> CloseReason {
+    let mut input = BytesMut::new();
+    let mut had_appetite = true;
+    // The last step used some of the input up: what it left may be whole frames that had to wait.
+    let mut progressed = false;
+    loop {
+        let Ok(all_written) = write(host, socket, id, protocol) else {
+            return CloseReason::Peer;
+        };
+        let wish = wish(host, id);
+        if wish.close {
+            return host.own_reason();
+        }
+        let appetite_back = wish.input && !had_appetite;
+        had_appetite = wish.input;
+        if wish.input && (appetite_back || progressed) && !input.is_empty() {
+            progressed = step(host, id, &mut input);
+            continue;
+        }
+        tokio::select! {
+            ready = socket.readable(), if wish.input => {
+                if ready.is_err() {
+                    return CloseReason::Peer;
+                }
+                match read(host, socket, &mut input) {
+                    Ok(0) => return CloseReason::Peer,
+                    Ok(count) => host.counts.borrow_mut().of(protocol).bytes_in += count as u64,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    Err(_) => return CloseReason::Peer,
+                }
+                progressed = step(host, id, &mut input);
+            }
+            ready = socket.writable(), if !all_written => {
+                if ready.is_err() {
+                    return CloseReason::Peer;
+                }
+            }
+            () = news.notified() => {}
+        }
+    }
+}
+
+/// Lets the session work on its input, then frees what it has used up. True if it used up any.
+fn step(host: &std::rc::Rc<ShardHost>, id: ConnectionId, input: &mut BytesMut) -> bool {
+    host.drain();
+    let now = host.now();
+    let before = input.len();
+    host.with_shard(|shard| shard.receive(now, id, input));
+    host.pump_but(Some(id));
+    let progressed = input.len() < before;
+    if input.is_empty() {
+        *input = BytesMut::new();
+    } else if input.len() <= REST_BYTES_COPIED_MAX {
+        *input = BytesMut::from(&input[..]);
+    }
+    progressed
+}
+
+fn read(host: &ShardHost, socket: &TcpStream, input: &mut BytesMut) -> io::Result<usize> {
+    if !input.is_empty() {
+        input.reserve(READ_BYTES);
+        return socket.try_read_buf(input);
+    }
+    let mut scratch = host.scratch.borrow_mut();
+    if scratch.capacity() < READ_BYTES {
+        // Reuses the block if nobody holds a piece of it any more.
+        scratch.reserve(SCRATCH_BYTES);
+    }
+    let count = socket.try_read_buf(&mut *scratch)?;
+    *input = scratch.split();
+    Ok(count)
+}
+
+/// Writes until nothing is left (`true`) or the socket takes no more (`false`).
+fn write(
+    host: &ShardHost,
+    socket: &TcpStream,
+    id: ConnectionId,
+    protocol: Protocol,
+) -> io::Result<bool> {
+    let mut written = 0;
+    let outcome = host.with_shard(|shard| loop {
+        let Some(output) = shard.output(id) else {
+            return Ok(true);
+        };
+        if output.is_empty() {
+            return Ok(true);
+        }
+        let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(output.slices(PIECES_PER_WRITE)) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        match socket.try_write_vectored(&slices[..count]) {
+            Ok(bytes) => {
+                output.advance(bytes);
+                written += bytes;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    });
+    if written > 0 {
+        host.counts.borrow_mut().of(protocol).bytes_out += written as u64;
+        let now = host.now();
+        host.with_shard(|shard| shard.written(now, id));
+        host.pump();
+    }
+    outcome
+}
+
+/// Closing with unread input would reset the connection and could destroy the last words on their way:
+/// half-close, then read until the peer has closed as well.
+async fn say_goodbye(socket: &mut TcpStream) {
+    let polite = async {
+        socket.shutdown().await?;
+        // On the heap: an array would lie in the task of every connection all its life.
+        let mut ignored = vec![0; 4096];
+        loop {
+            socket.readable().await?;
+            match socket.try_read(&mut ignored) {
+                Ok(0) => return Ok::<(), io::Error>(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    // Whether the peer was polite as well does not matter.
+    let _ = tokio::time::timeout(LINGER, polite).await;
+}

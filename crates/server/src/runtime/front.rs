@@ -1,0 +1,224 @@
+//! The thread in front of the shards: accepts sockets, serves HTTP, puts metrics together from all
+//! shards, and leads the shutdown.
+
+use super::mailbox::{Accepted, Mailbox, Message};
+use super::report::ShardReport;
+use crate::disk::RealDisk;
+use crate::http::{self, AdminAnswer, AdminCall, AdminError, AdminRequest, Kind};
+use crate::machine;
+use crate::metrics::exposition::{Exposition, Format};
+use crate::metrics::{engine, objects, Protocol, RuntimeCounts, Surroundings};
+use koine_base::disk::Disk;
+use serde_json::Value;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{spawn_local, JoinHandle};
+
+/// How long peers have to take their goodbye.
+const GOODBYE_MAX: Duration = Duration::from_secs(3);
+/// How long the log has to become quiet afterwards.
+const QUIET_MAX: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// Rows per kind on the metrics page; as many as there are series in a family.
+const OBJECTS_MAX: usize = crate::metrics::exposition::SERIES_PER_FAMILY_MAX;
+/// Recovery may read many gigabytes; longer than this something is stuck.
+const SERVING_MAX: Duration = Duration::from_secs(600);
+
+pub struct Front {
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    pub disk: Arc<RealDisk>,
+    pub connections_max: u32,
+    pub memory_bytes: u64,
+    pub started_unix_seconds: f64,
+    /// Sockets refused because too many were open; counted here because no shard saw them.
+    pub refused: RefCell<RuntimeCounts>,
+    pub next_shard: Cell<usize>,
+    /// Sockets that are open, by the shards' latest word and what was accepted since.
+    pub open_sockets: Arc<std::sync::atomic::AtomicU32>,
+}
+
+/// The listeners, bound and not yet accepting.
+pub struct Listening {
+    pub protocols: Vec<(Protocol, TcpListener)>,
+    pub http: Option<TcpListener>,
+}
+
+impl Front {
+    /// Waits until every shard serves.
+    pub async fn until_serving(&self) -> bool {
+        let asked = Instant::now();
+        while asked.elapsed() < SERVING_MAX {
+            match self.reports().await {
+                Some(reports) if reports.iter().all(|report| report.is_serving) => return true,
+                Some(_) => tokio::time::sleep(LOOK_EVERY).await,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// Starts accepting; the tasks end when aborted.
+    pub fn listen(self: &Rc<Self>, listening: Listening) -> Vec<JoinHandle<()>> {
+        let mut tasks = Vec::new();
+        for (protocol, listener) in listening.protocols {
+            tasks.push(spawn_local(Rc::clone(self).accept(protocol, listener)));
+        }
+        if let Some(listener) = listening.http {
+            let (calls, called) = mpsc::channel(http::REQUESTS_WAITING_MAX);
+            tasks.push(spawn_local(http::serve(listener, calls)));
+            tasks.push(spawn_local(Rc::clone(self).answer_calls(called)));
+        }
+        tasks
+    }
+
+    async fn accept(self: Rc<Self>, protocol: Protocol, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((socket, remote)) => {
+                    // A socket that cannot say its own address is dead already.
+                    if let Ok(local) = socket.local_addr() {
+                        self.hand_out(protocol, socket, remote, local);
+                    }
+                }
+                Err(error) => {
+                    // Out of descriptors, usually: they come back as connections end.
+                    tracing::warn!(%error, listener = protocol.name(), "cannot accept");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Connections go to the shards in turn.
+    fn hand_out(
+        &self,
+        protocol: Protocol,
+        socket: tokio::net::TcpStream,
+        remote: std::net::SocketAddr,
+        local: std::net::SocketAddr,
+    ) {
+        use std::sync::atomic::Ordering;
+        if self.open_sockets.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
+            self.open_sockets.fetch_sub(1, Ordering::Relaxed);
+            self.refused.borrow_mut().of(protocol).rejected += 1;
+            tracing::info!(%remote, listener = protocol.name(), "refused: too many connections");
+            return;
+        }
+        let Ok(socket) = socket.into_std() else {
+            self.open_sockets.fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
+        let shard = self.next_shard.get();
+        self.next_shard.set((shard + 1) % self.mailboxes.len());
+        self.mailboxes[shard].post(Message::Accepted(Accepted { socket, protocol, remote, local }));
+    }
+
+    async fn answer_calls(self: Rc<Self>, mut called: mpsc::Receiver<AdminCall>) {
+        while let Some(call) = called.recv().await {
+            match call.request {
+                AdminRequest::Metrics { format } => {
+                    let front = Rc::clone(&self);
+                    spawn_local(async move {
+                        let _ = call.answer.send(front.metrics(format).await);
+                    });
+                }
+                // The admin session lives on the first shard.
+                _ => self.mailboxes[0].post(Message::Admin(call)),
+            }
+        }
+    }
+
+    /// Of every shard, or `None` if one is gone.
+    async fn reports(&self) -> Option<Vec<ShardReport>> {
+        let mut asked = Vec::new();
+        for mailbox in &self.mailboxes {
+            let (answer, answered) = oneshot::channel();
+            mailbox.post(Message::Report(answer));
+            asked.push(answered);
+        }
+        let mut reports = Vec::new();
+        for answered in asked {
+            reports.push(answered.await.ok()?);
+        }
+        Some(reports)
+    }
+
+    async fn metrics(&self, format: Format) -> Result<AdminAnswer, AdminError> {
+        let gone = || AdminError::Unavailable("the broker is stopping".to_owned());
+        let reports = self.reports().await.ok_or_else(gone)?;
+        let mut page = Exposition::new(format);
+        let surroundings = Surroundings {
+            process: machine::process_use(),
+            started_unix_seconds: self.started_unix_seconds,
+            memory_limit_bytes: self.memory_bytes,
+            disk_free_bytes: self.disk.free_bytes().ok(),
+        };
+        surroundings.expose(&mut page);
+        let mut counts = self.refused.borrow().clone();
+        let mut meters: [koine_broker::session::Meter; 3] = Default::default();
+        for report in &reports {
+            counts.merge(&report.counts);
+            meters
+                .iter_mut()
+                .zip(&report.meters)
+                .for_each(|(sum, meter)| engine::merge_meter(sum, meter));
+        }
+        counts.expose(&mut page);
+        engine::expose_meters(&mut page, &meters);
+        let logs: Vec<koine_log::Stats> = reports.iter().map(|report| report.log).collect();
+        engine::expose_logs(&mut page, &logs);
+        objects::expose_topics(&mut page, &self.rows(Kind::Topics).await?);
+        objects::expose_queues(&mut page, &self.rows(Kind::Queues).await?);
+        objects::expose_groups(&mut page, &self.rows(Kind::Groups).await?);
+        objects::expose_sessions(&mut page, &self.rows(Kind::Sessions).await?);
+        Ok(AdminAnswer::Page { format, text: page.finish() })
+    }
+
+    async fn rows(&self, kind: Kind) -> Result<Vec<Value>, AdminError> {
+        let (answer, answered) = oneshot::channel();
+        let request = AdminRequest::List { kind, after: None, limit: OBJECTS_MAX };
+        self.mailboxes[0].post(Message::Admin(AdminCall { request, answer }));
+        match answered.await {
+            Ok(Ok(AdminAnswer::Json(mut page))) => match page["items"].take() {
+                Value::Array(rows) => Ok(rows),
+                _ => Ok(Vec::new()),
+            },
+            Ok(Ok(AdminAnswer::Page { .. })) => Ok(Vec::new()),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(AdminError::Unavailable("the broker is stopping".to_owned())),
+        }
+    }
+
+    /// Says goodbye to every peer, waits until the log is quiet, and ends the shards' threads.
+    pub async fn shut_down(&self) {
+        self.mailboxes.iter().for_each(|mailbox| mailbox.post(Message::ShutDown));
+        self.until(GOODBYE_MAX, |report| report.sockets == 0).await;
+        if !self.until(QUIET_MAX, |report| report.is_quiet).await {
+            tracing::warn!(
+                "stopping although the log is still busy; what was acknowledged is safe"
+            );
+        }
+        self.mailboxes.iter().for_each(|mailbox| mailbox.post(Message::Stop));
+    }
+
+    /// Until all shards say so twice in a row: mail between them may be under way in between.
+    async fn until(&self, wait: Duration, done: fn(&ShardReport) -> bool) -> bool {
+        let asked = Instant::now();
+        let mut agreed = 0;
+        while asked.elapsed() < wait {
+            let Some(reports) = self.reports().await else {
+                return false;
+            };
+            agreed = if reports.iter().all(done) { agreed + 1 } else { 0 };
+            if agreed == 2 {
+                return true;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        false
+    }
+}

@@ -1,0 +1,376 @@
+//! A node in this process: shard threads, disk threads, and the front thread with the listeners. The
+//! only place with threads and sockets of the data path.
+//!
+//! ```text
+//! front thread: accept, HTTP  --sockets, calls-->  shard 0 .. n (tokio current-thread, one Shard each)
+//! shard  --IoRequest-->  its WAL thread, the read thread, the background thread  --IoResult-->  shard
+//! shard  --Mail-->  shard      (mailboxes: one wake per batch)
+//! ```
+
+mod clock;
+mod connection;
+mod disk_threads;
+mod fail_stop;
+mod front;
+mod mailbox;
+mod node_file;
+mod protocols;
+mod report;
+mod shard_host;
+#[cfg(test)]
+mod tests;
+
+use crate::config::{Config, ConfigError, Durability};
+use crate::data_directory::{DataDirectory, DataDirectoryError};
+use crate::disk::RealDisk;
+use crate::machine;
+use crate::metrics::PROTOCOLS;
+use clock::Clock;
+use disk_threads::ShardDisk;
+use front::{Front, Listening};
+use koine_base::ShardId;
+use koine_broker::limits::Limits;
+use koine_broker::metadata;
+use koine_broker::session::{NodeInfo, Protocol};
+use koine_cluster::{Layout, Shard, ShardConfig, ShardOpenError};
+use mailbox::Mailbox;
+use node_file::{Node, NodeFileError};
+use shard_host::ShardHost;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::atomic::AtomicU32;
+use std::sync::mpsc::{channel, sync_channel, Sender, SyncSender};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
+
+const NODE_ID: i32 = 1;
+/// Kafka's own default: a group's first members have this long to arrive together.
+const INITIAL_REBALANCE_DELAY_MS: u64 = 500;
+
+#[derive(Debug)]
+pub enum StartError {
+    Config(ConfigError),
+    Data(DataDirectoryError),
+    Node(NodeFileError),
+    Listen {
+        key: &'static str,
+        address: SocketAddr,
+        error: io::Error,
+    },
+    Shard(ShardOpenError),
+    Thread(io::Error),
+    /// A shard's thread ended, or never came to serve.
+    NotServing,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Config(error) => error.fmt(f),
+            StartError::Data(error) => error.fmt(f),
+            StartError::Node(error) => error.fmt(f),
+            StartError::Listen { key, address, error } => write!(
+                f,
+                "{key}: cannot listen on {address}: {error}. Choose another with --{key} HOST:PORT, or --{key} off"
+            ),
+            StartError::Shard(error) => write!(f, "the data cannot be opened: {error}"),
+            StartError::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            StartError::NotServing => f.write_str("the shards did not come to serve"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running node.
+pub struct Broker {
+    listeners: Vec<(&'static str, SocketAddr)>,
+    stop: oneshot::Sender<()>,
+    front: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
+    /// Held, so that nobody else opens it, until everything has ended.
+    data: DataDirectory,
+}
+
+impl Broker {
+    /// Comes back when every listener accepts.
+    pub fn start(config: &Config) -> Result<Broker, StartError> {
+        machine::raise_open_files_limit();
+        let data = DataDirectory::open(&config.data).map_err(StartError::Data)?;
+        let node = node_file::open(data.path(), config.shards).map_err(StartError::Node)?;
+        if node.shard_count != config.shards {
+            tracing::info!(
+                shards = node.shard_count,
+                "the data directory was made for another number of shards, which stays"
+            );
+        }
+        let bound = bind(config)?;
+        let kafka_port =
+            bound.iter().find(|(key, ..)| *key == "kafka").map(|(_, _, address)| address.port());
+        let listeners = bound.iter().map(|(key, _, address)| (*key, *address)).collect();
+
+        let disk = Arc::new(RealDisk::new(data.path()));
+        let mailboxes: Vec<Arc<Mailbox>> = (0..node.shard_count).map(|_| Arc::default()).collect();
+        let (disks, mut threads) =
+            disk_threads::start(&disk, &mailboxes).map_err(StartError::Thread)?;
+        let open_sockets = Arc::new(AtomicU32::new(0));
+        let memory_bytes = machine::memory_bytes();
+        let starter = ShardStarter {
+            config: shard_config(config, &node, kafka_port, memory_bytes),
+            clock: Clock::start(),
+            disk: Arc::clone(&disk),
+            mailboxes: mailboxes.clone(),
+            open_sockets: Arc::clone(&open_sockets),
+        };
+        threads.extend(starter.start(disks)?);
+
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let front = FrontStarter {
+            mailboxes,
+            disk,
+            open_sockets,
+            connections_max: config.limits.connections,
+            memory_bytes,
+            started_unix_seconds: since.map_or(0.0, |since| since.as_secs_f64()),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let front = front.start(bound, stopped)?;
+        Ok(Broker { listeners, stop, front, threads, data })
+    }
+
+    /// Where each listener is, in the order of the configuration.
+    pub fn listeners(&self) -> &[(&'static str, SocketAddr)] {
+        &self.listeners
+    }
+
+    /// Says goodbye to all clients, brings the log to rest and ends all threads.
+    pub fn stop(self) {
+        let _ = self.stop.send(());
+        // A thread that panicked has ended the process already.
+        let _ = self.front.join();
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+        drop(self.data);
+    }
+}
+
+type Bound = Vec<(&'static str, TcpListener, SocketAddr)>;
+
+/// Binds every listener before anything else runs, so that a port in use is told at once.
+fn bind(config: &Config) -> Result<Bound, StartError> {
+    let mut bound = Vec::new();
+    for (key, listen) in config.listeners() {
+        let addresses = listen.resolve(key, config.insecure).map_err(StartError::Config)?;
+        // One address per listener: `localhost` may have two, of which clients try both.
+        let address = addresses[0];
+        let failed = |error| StartError::Listen { key, address, error };
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let actual = listener.local_addr().map_err(failed)?;
+        bound.push((key, listener, actual));
+    }
+    Ok(bound)
+}
+
+fn shard_config(
+    config: &Config,
+    node: &Node,
+    kafka_port: Option<u16>,
+    memory_bytes: u64,
+) -> ShardConfig {
+    let layout = Layout { shard_count: node.shard_count };
+    let signed =
+        |value: Option<u64>| value.map_or(-1, |value| i64::try_from(value).unwrap_or(i64::MAX));
+    let advertised_kafka = config.advertised_host.clone().zip(kafka_port);
+    let mut log = koine_log::Config::new(String::new());
+    log.wal_file_bytes = config.storage.wal_file_bytes;
+    log.tail_cache_bytes = config.tail_cache_bytes(memory_bytes) / u64::from(node.shard_count);
+    ShardConfig {
+        shard: ShardId(0),
+        layout,
+        node: NodeInfo {
+            node_id: NODE_ID,
+            cluster_id: node.cluster_id.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            advertised_kafka,
+            auto_create_topics: config.topics.auto_create,
+            default_partitions: config.topics.partitions,
+            default_retention_ms: signed(config.topics.retention_ms),
+            default_retention_bytes: signed(config.topics.retention_bytes),
+            default_durability: match config.topics.durability {
+                Durability::Fsync => metadata::Durability::Fsync,
+                Durability::Replicated => metadata::Durability::Replicated,
+                Durability::Memory => metadata::Durability::Memory,
+            },
+        },
+        limits: Limits {
+            message_bytes_max: config.limits.message_bytes as usize,
+            request_bytes_max: config.limits.request_bytes as usize,
+            output_bytes_max: config.limits.output_bytes as usize,
+            ..Limits::default()
+        },
+        dialects: protocols::DIALECTS,
+        log,
+        initial_rebalance_delay_ms: INITIAL_REBALANCE_DELAY_MS,
+        seed: node_file::random_number(),
+    }
+}
+
+struct ShardStarter {
+    config: ShardConfig,
+    clock: Clock,
+    disk: Arc<RealDisk>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    open_sockets: Arc<AtomicU32>,
+}
+
+/// What a shard's thread says when its shard is open: the first hands out the metadata.
+type Opened = Result<Vec<u8>, ShardOpenError>;
+
+impl ShardStarter {
+    /// Opens the first shard, then the others, which need its metadata, side by side.
+    fn start(&self, disks: Vec<ShardDisk>) -> Result<Vec<JoinHandle<()>>, StartError> {
+        let (opened, opening) = channel();
+        let mut threads = Vec::new();
+        let mut metadata = Vec::new();
+        let count = disks.len();
+        for (number, disk) in disks.into_iter().enumerate() {
+            let known = (number > 0).then(|| metadata.clone());
+            threads.push(
+                self.spawn(number as u16, disk, known, opened.clone())
+                    .map_err(StartError::Thread)?,
+            );
+            if number == 0 {
+                metadata = opening
+                    .recv()
+                    .map_err(|_| StartError::NotServing)?
+                    .map_err(StartError::Shard)?;
+            }
+        }
+        for _ in 1..count {
+            opening.recv().map_err(|_| StartError::NotServing)?.map_err(StartError::Shard)?;
+        }
+        Ok(threads)
+    }
+
+    fn spawn(
+        &self,
+        number: u16,
+        disk: ShardDisk,
+        metadata: Option<Vec<u8>>,
+        opened: Sender<Opened>,
+    ) -> io::Result<JoinHandle<()>> {
+        let mut config = self.config.clone();
+        config.shard = ShardId(number);
+        config.log.directory = format!("shard-{number}");
+        let limits = config.limits.clone();
+        let (clock, real_disk) = (self.clock, Arc::clone(&self.disk));
+        let mailboxes = self.mailboxes.clone();
+        let open_sockets = Arc::clone(&self.open_sockets);
+        std::thread::Builder::new().name(format!("koine-shard-{number}")).spawn(move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                // The receiver learns it from the closed channel.
+                Err(_) => return,
+            };
+            let shard = match Shard::open(&*real_disk, config, metadata.as_deref(), clock.now()) {
+                Ok(shard) => shard,
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                    return;
+                }
+            };
+            // Before the shard's first step: what comes later reaches the others as mail.
+            let encoded = shard.metadata().encode();
+            let host = ShardHost::new(shard, clock, disk, mailboxes, open_sockets, limits);
+            if opened.send(Ok(encoded)).is_err() {
+                return;
+            }
+            drop(opened);
+            host.run(&runtime);
+        })
+    }
+}
+
+struct FrontStarter {
+    mailboxes: Vec<Arc<Mailbox>>,
+    disk: Arc<RealDisk>,
+    open_sockets: Arc<AtomicU32>,
+    connections_max: u32,
+    memory_bytes: u64,
+    started_unix_seconds: f64,
+}
+
+impl FrontStarter {
+    fn start(
+        self,
+        bound: Bound,
+        stopped: oneshot::Receiver<()>,
+    ) -> Result<JoinHandle<()>, StartError> {
+        let (ready, readiness) = sync_channel(1);
+        let thread = std::thread::Builder::new().name("koine-front".to_owned()).spawn(move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    let _ = ready.send(Err(StartError::Thread(error)));
+                    return;
+                }
+            };
+            tokio::task::LocalSet::new().block_on(&runtime, self.run(bound, ready, stopped));
+        });
+        let thread = thread.map_err(StartError::Thread)?;
+        readiness.recv().map_err(|_| StartError::NotServing)??;
+        Ok(thread)
+    }
+
+    async fn run(
+        self,
+        bound: Bound,
+        ready: SyncSender<Result<(), StartError>>,
+        stopped: oneshot::Receiver<()>,
+    ) {
+        let front = Rc::new(Front {
+            mailboxes: self.mailboxes,
+            disk: self.disk,
+            connections_max: self.connections_max,
+            memory_bytes: self.memory_bytes,
+            started_unix_seconds: self.started_unix_seconds,
+            refused: Default::default(),
+            next_shard: Default::default(),
+            open_sockets: self.open_sockets,
+        });
+        if !front.until_serving().await {
+            let _ = ready.send(Err(StartError::NotServing));
+            return;
+        }
+        let tasks = match listening(bound) {
+            Ok(listening) => front.listen(listening),
+            Err(error) => {
+                let _ = ready.send(Err(StartError::Thread(error)));
+                return;
+            }
+        };
+        let _ = ready.send(Ok(()));
+        // A dropped sender means the same.
+        let _ = stopped.await;
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        front.shut_down().await;
+    }
+}
+
+fn listening(bound: Bound) -> io::Result<Listening> {
+    let mut listening = Listening { protocols: Vec::new(), http: None };
+    for (key, listener, _) in bound {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        match PROTOCOLS.into_iter().find(|protocol: &Protocol| protocol.name() == key) {
+            Some(protocol) => listening.protocols.push((protocol, listener)),
+            None => listening.http = Some(listener),
+        }
+    }
+    Ok(listening)
+}

@@ -1,0 +1,18 @@
+//! What one shard says of itself when asked.
+
+use crate::metrics::RuntimeCounts;
+use koine_broker::session::Meter;
+
+#[derive(Clone)]
+pub struct ShardReport {
+    pub counts: RuntimeCounts,
+    /// In the order of [`crate::metrics::PROTOCOLS`].
+    pub meters: [Meter; 3],
+    pub log: koine_log::Stats,
+    /// Sessions may be connected.
+    pub is_serving: bool,
+    /// Nothing waits for the disk.
+    pub is_quiet: bool,
+    /// Client sockets open now.
+    pub sockets: usize,
+}

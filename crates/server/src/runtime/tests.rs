@@ -1,0 +1,111 @@
+//! A whole node in this process, reached through its sockets.
+
+use super::*;
+use crate::config::{Config, Listen};
+use crate::http::client;
+use crate::test_directory::TestDirectory;
+use serde_json::{json, Value};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+fn config(directory: &TestDirectory) -> Config {
+    let any = || Some(Listen { host: "127.0.0.1".to_owned(), port: 0 });
+    let mut config = Config { data: directory.path().join("data"), shards: 2, ..Config::default() };
+    config.listen.kafka = any();
+    config.listen.amqp = any();
+    config.listen.mqtt = any();
+    config.listen.http = any();
+    config.storage.wal_file_bytes = 4 << 20;
+    config
+}
+
+fn address(broker: &Broker, key: &str) -> SocketAddr {
+    broker.listeners().iter().find(|(name, _)| *name == key).expect("it is on").1
+}
+
+fn http(broker: &Broker, method: &str, path: &str, body: Option<Value>) -> Value {
+    client::request(&address(broker, "http").to_string(), method, path, body.as_ref()).unwrap()
+}
+
+fn page(broker: &Broker, path: &str) -> String {
+    let address = address(broker, "http");
+    let mut socket = TcpStream::connect(address).unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    socket.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn what_was_created_is_there_after_a_restart() {
+    let directory = TestDirectory::new("node");
+    let config = config(&directory);
+    let broker = Broker::start(&config).unwrap();
+    assert_eq!(http(&broker, "GET", "/health/ready", None), json!({"status": "ready"}));
+    http(&broker, "POST", "/koine/v1/topics", Some(json!({"name": "orders", "partitions": 3})));
+    http(&broker, "POST", "/koine/v1/queues", Some(json!({"name": "jobs"})));
+    broker.stop();
+
+    let mut other = config.clone();
+    other.shards = 1;
+    let broker = Broker::start(&other).unwrap();
+    let topics = http(&broker, "GET", "/koine/v1/topics", None);
+    assert_eq!(topics["items"][0]["partitions"], 3);
+    assert_eq!(http(&broker, "GET", "/koine/v1/queues/jobs", None)["ready"], 0);
+    let metrics = page(&broker, "/metrics");
+    assert!(metrics.contains("koine_topic_partitions{topic=\"orders\"} 3\n"), "{metrics}");
+    assert!(metrics.contains("koine_queue_ready_messages{queue=\"jobs\"} 0\n"));
+    broker.stop();
+}
+
+#[test]
+fn a_directory_and_a_port_have_one_owner() {
+    let directory = TestDirectory::new("node");
+    let first_config = config(&directory);
+    let first = Broker::start(&first_config).unwrap();
+    let error = Broker::start(&first_config).err().map(|error| error.to_string()).unwrap();
+    assert!(error.ends_with(&format!("is in use by process {}", std::process::id())), "{error}");
+
+    let elsewhere = TestDirectory::new("node");
+    let mut second_config = config(&elsewhere);
+    let taken = address(&first, "kafka");
+    second_config.listen.kafka = Some(Listen { host: "127.0.0.1".to_owned(), port: taken.port() });
+    let error = Broker::start(&second_config).err().map(|error| error.to_string()).unwrap();
+    assert!(error.starts_with(&format!("kafka: cannot listen on {taken}")), "{error}");
+    first.stop();
+}
+
+#[test]
+fn too_many_connections_are_refused_and_counted() {
+    let directory = TestDirectory::new("node");
+    let mut config = config(&directory);
+    config.limits.connections = 1;
+    let broker = Broker::start(&config).unwrap();
+    let mqtt = address(&broker, "mqtt");
+    let first = TcpStream::connect(mqtt).unwrap();
+    let mut second = TcpStream::connect(mqtt).unwrap();
+    second.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    // Refused means closed; which of the two is refused is decided by the order of arrival.
+    assert!(matches!(second.read(&mut [0]), Ok(0) | Err(_)));
+    assert!(page(&broker, "/metrics")
+        .contains("koine_connections_rejected_total{protocol=\"mqtt\"} 1\n"));
+    drop(first);
+    // The place becomes free again.
+    let asked = Instant::now();
+    while !page(&broker, "/metrics").contains("koine_connections{protocol=\"mqtt\"} 0\n") {
+        assert!(asked.elapsed() < Duration::from_secs(10), "the closed connection still counts");
+    }
+    broker.stop();
+}
+
+#[test]
+fn an_unreachable_address_is_refused_before_anything_starts() {
+    let directory = TestDirectory::new("node");
+    let mut config = config(&directory);
+    config.listen.amqp = Some(Listen { host: "0.0.0.0".to_owned(), port: 0 });
+    let error = Broker::start(&config).err().map(|error| error.to_string()).unwrap();
+    assert!(error.contains("--insecure"), "{error}");
+    config.insecure = true;
+    Broker::start(&config).unwrap().stop();
+}
