@@ -1,0 +1,18 @@
+//! Black-box tests: each starts the real `koine` binary on free ports and speaks to it from outside, with unmodified
+//! clients or with raw bytes. Nothing here may reach inside the broker.
+//!
+//! `cargo xtask test` sets the clients up below `target/clients`; without that a test whose client is absent says so
+//! and passes, unless `KOINE_IT_REQUIRE` names its kind.
+
+#![allow(clippy::unwrap_used)] // a test fails by panicking, in its helpers as well
+
+mod broker;
+mod clients;
+mod command_line;
+mod hostile;
+mod matrix;
+mod programs;
+mod shell;
+mod survive;
+mod wait;
+mod wire;

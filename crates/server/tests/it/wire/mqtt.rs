@@ -1,0 +1,145 @@
+//! MQTT 3.1.1: connect, subscribe and publish with QoS 1, receive and acknowledge.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+
+use super::{broken, buffer, open};
+
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    packet_identifier: u16,
+    /// Messages that came while an acknowledgement was awaited.
+    early: Vec<Vec<u8>>,
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u16).to_be_bytes());
+    out.extend(text.as_bytes());
+}
+
+/// A packet: first byte, remaining length (1 to 4 bytes), the rest.
+pub fn packet(first: u8, rest: &[u8]) -> Vec<u8> {
+    let mut out = vec![first];
+    let mut length = rest.len();
+    loop {
+        let more = length >= 0x80;
+        out.push((length as u8 & 0x7f) | if more { 0x80 } else { 0 });
+        length >>= 7;
+        if !more {
+            break;
+        }
+    }
+    out.extend(rest);
+    out
+}
+
+/// `level` is 4 for 3.1.1, 5 for MQTT 5.
+pub fn connect(level: u8, client_id: &str, clean: bool) -> Vec<u8> {
+    let mut rest = Vec::new();
+    text(&mut rest, "MQTT");
+    rest.extend([level, u8::from(clean) << 1, 0, 60]);
+    if level == 5 {
+        rest.push(0); // no properties
+    }
+    text(&mut rest, client_id);
+    packet(0x10, &rest)
+}
+
+pub fn subscribe(identifier: u16, filter: &str) -> Vec<u8> {
+    let mut rest = identifier.to_be_bytes().to_vec();
+    text(&mut rest, filter);
+    rest.push(1);
+    packet(0x82, &rest)
+}
+
+pub fn publish(identifier: u16, topic: &str, body: &[u8]) -> Vec<u8> {
+    let mut rest = Vec::new();
+    text(&mut rest, topic);
+    rest.extend(identifier.to_be_bytes());
+    rest.extend(body);
+    packet(0x32, &rest)
+}
+
+impl Client {
+    pub fn connect(address: &str, client_id: &str, clean: bool) -> io::Result<Client> {
+        let mut this = Client { stream: open(address)?, packet_identifier: 0, early: Vec::new() };
+        this.stream.write_all(&connect(4, client_id, clean))?;
+        match this.read()? {
+            (0x20, rest) if rest.last() == Some(&0) => Ok(this),
+            other => Err(broken(format!("want CONNACK, got {other:x?}"))),
+        }
+    }
+
+    fn read(&mut self) -> io::Result<(u8, Vec<u8>)> {
+        let mut byte = [0];
+        self.stream.read_exact(&mut byte)?;
+        let first = byte[0];
+        let mut length = 0usize;
+        for shift in [0, 7, 14, 21] {
+            self.stream.read_exact(&mut byte)?;
+            length |= usize::from(byte[0] & 0x7f) << shift;
+            if byte[0] < 0x80 {
+                break;
+            }
+        }
+        let mut rest = buffer(length)?;
+        self.stream.read_exact(&mut rest)?;
+        Ok((first, rest))
+    }
+
+    /// Reads until the wanted acknowledgement; messages that come before are kept.
+    fn acknowledged(&mut self, first: u8) -> io::Result<()> {
+        loop {
+            let (got, rest) = self.read()?;
+            if got == first {
+                return match rest.get(2) {
+                    Some(0x80) => Err(broken("refused")),
+                    _ => Ok(()),
+                };
+            }
+            let body = self.message(got, &rest)?;
+            self.early.push(body);
+        }
+    }
+
+    /// The body of a PUBLISH, which is acknowledged.
+    fn message(&mut self, first: u8, rest: &[u8]) -> io::Result<Vec<u8>> {
+        if first >> 4 != 3 || rest.len() < 2 {
+            return Err(broken(format!("want PUBLISH, got {first:x}")));
+        }
+        let mut body = 2 + usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+        if first & 0b110 != 0 {
+            let identifier =
+                rest.get(body..body + 2).ok_or_else(|| broken("no packet identifier"))?;
+            self.stream.write_all(&packet(0x40, identifier))?;
+            body += 2;
+        }
+        rest.get(body..).map(<[u8]>::to_vec).ok_or_else(|| broken("a short PUBLISH"))
+    }
+
+    fn next_identifier(&mut self) -> u16 {
+        self.packet_identifier = self.packet_identifier % 0xFFFF + 1;
+        self.packet_identifier
+    }
+
+    pub fn subscribe(&mut self, filter: &str) -> io::Result<()> {
+        let identifier = self.next_identifier();
+        self.stream.write_all(&subscribe(identifier, filter))?;
+        self.acknowledged(0x90)
+    }
+
+    pub fn publish(&mut self, topic: &str, body: &[u8]) -> io::Result<()> {
+        let identifier = self.next_identifier();
+        self.stream.write_all(&publish(identifier, topic, body))?;
+        self.acknowledged(0x40)
+    }
+
+    pub fn receive(&mut self) -> io::Result<Vec<u8>> {
+        if !self.early.is_empty() {
+            return Ok(self.early.remove(0));
+        }
+        let (first, rest) = self.read()?;
+        self.message(first, &rest)
+    }
+}

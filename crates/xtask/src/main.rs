@@ -1,0 +1,55 @@
+//! The project's own commands: `cargo xtask test` and its parts. Nothing here is shipped, and nothing here may reach
+//! outside `target/` except to read the sources.
+
+mod clients;
+mod codegen;
+mod conformance;
+mod hostile;
+mod machine;
+mod process;
+mod project;
+mod report;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask test                 everything: format, lints, tidy, tests, simulator, real clients
+cargo xtask tidy [--ratchet]     the rules that no compiler checks; --ratchet lowers the recorded sizes
+cargo xtask codegen [--check]    write the Kafka codec anew from its schema files, or only compare
+cargo xtask clients              set up the client programs below target/clients and stop
+cargo xtask hostile [--tries N] [--seed N]
+                                 N tries (100,000) of hostile bytes on each listener of a release build
+cargo xtask conformance SUITE    lapin, amqprs, amqp091-go or librdkafka against Koine
+             [--address HOST:PORT] [--only NAME] [--debug]
+                                 against a broker that runs already; one test; an unoptimised build
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let outcome = match command {
+        "test" => test::run(rest),
+        "tidy" => tidy::run(rest),
+        "clients" => clients::run(rest),
+        "codegen" => codegen::run(rest.iter().any(|argument| argument == "--check")),
+        "hostile" => hostile::run(rest),
+        "conformance" => conformance::run(rest),
+        "help" | "--help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => Err(format!("no command {other}\n\n{HELP}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
