@@ -51,8 +51,6 @@ pub struct Limits {
     pub retained_bytes_max: usize,
     /// Milliseconds a peer has from connecting to being logged in.
     pub handshake_ms_max: u64,
-    /// Fetch sessions a shard keeps (KIP-227).
-    pub fetch_sessions_max: usize,
 }
 
 impl Default for Limits {
@@ -81,7 +79,6 @@ impl Default for Limits {
             retained_count_max: 1_000_000,
             retained_bytes_max: 256 << 20,
             handshake_ms_max: 10_000,
-            fetch_sessions_max: 1000,
         }
     }
 }
