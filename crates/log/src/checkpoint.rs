@@ -3,9 +3,9 @@
 //! that recovery looks at; a crash at any point leaves the old state or the new one.
 
 use crate::batch::BatchHeader;
-use crate::format::{CheckpointHeader, RunHeader, RunRecord, WalPosition};
+use crate::format::{BodyCheck, CheckpointHeader, RunHeader, RunRecord, WalPosition};
 use crate::log::GroupCheckpoint;
-use crate::manifest::{self, checkpoint_path, Manifest, StreamRecord};
+use crate::manifest::{self, Manifest, StreamRecord};
 use crate::read::{fetch_index, fetch_intervals, fetch_wal, FetchError};
 use crate::segment::{segment_path, SegmentRecord, Segments};
 use crate::segment_writer::{Expected, SegmentWriter};
@@ -140,12 +140,11 @@ impl<'a> Copier<'a> {
         let base = match changed.base {
             None => Vec::new(),
             Some(number) => {
-                let path = checkpoint_path(&self.plan.directory, number);
-                let read = manifest::read(self.disk, &path);
-                let Ok(Some((_, manifest))) = read else {
+                let read = manifest::read(self.disk, &self.plan.directory, number);
+                let Ok(Some(read)) = read else {
                     return Err(CheckpointError::BaseUnreadable);
                 };
-                manifest.streams
+                read.manifest.streams
             }
         };
         let plans = changed.merge(base, &self.plan.victims);
@@ -375,7 +374,7 @@ impl<'a> Copier<'a> {
             durable: plan.durable,
             next_segment: self.next_segment,
             body_bytes: 0,
-            body_crc: 0,
+            body: BodyCheck::default(),
         };
         let manifest = Manifest { groups: plan.groups.clone(), segments, streams: records };
         manifest::write(self.disk, &plan.directory, header, &manifest)

@@ -1,11 +1,11 @@
 //! Every structure on disk, little endian, as drawn in `docs/internals/log-format.md`. Encoders are
 //! infallible; decoders take bytes that may be damaged and never panic on them.
 
-use koine_base::checksum::{crc32c, crc32c_append};
+use koine_base::checksum::{crc32c, crc32c_append, Digest};
 use koine_base::StreamId;
 
 /// Version of all file formats of this crate.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Where frames start in a WAL file: the header has a block of its own.
 pub(crate) const WAL_FRAMES_AT: u32 = 4096;
@@ -13,7 +13,7 @@ pub(crate) const WAL_FRAMES_AT: u32 = 4096;
 pub(crate) const WAL_MARKS_AT: [u32; 2] = [512, 1024];
 pub(crate) const WAL_HEADER_BYTES: usize = 48;
 pub(crate) const WAL_MARK_BYTES: usize = 24;
-pub(crate) const FRAME_HEADER_BYTES: usize = 48;
+pub(crate) const FRAME_HEADER_BYTES: usize = 56;
 pub(crate) const FRAME_ALIGN: u32 = 8;
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 32;
 pub(crate) const RUN_HEADER_BYTES: usize = 40;
@@ -219,8 +219,7 @@ pub(crate) struct FrameHeader {
     pub index: u64,
     /// Everything below was durable when the frame was written.
     pub durable: WalPosition,
-    /// Of payload and padding.
-    pub body_crc: u32,
+    pub body: BodyCheck,
 }
 
 impl FrameHeader {
@@ -235,8 +234,9 @@ impl FrameHeader {
         bytes[24..28].copy_from_slice(&position.sequence().to_le_bytes());
         bytes[28..32].copy_from_slice(&(position.offset() / FRAME_ALIGN).to_le_bytes());
         bytes[32..40].copy_from_slice(&self.durable.raw().to_le_bytes());
-        bytes[40..44].copy_from_slice(&self.body_crc.to_le_bytes());
-        seal(&mut bytes, 44);
+        bytes[40..48].copy_from_slice(&self.body.digest.to_le_bytes());
+        bytes[48..52].copy_from_slice(&self.body.crc.to_le_bytes());
+        seal(&mut bytes, 52);
         bytes
     }
 
@@ -246,7 +246,7 @@ impl FrameHeader {
         let mut place = [0; 8];
         place[0..4].copy_from_slice(&position.sequence().to_le_bytes());
         place[4..8].copy_from_slice(&(position.offset() / FRAME_ALIGN).to_le_bytes());
-        if bytes.get(24..32)? != place || !sealed(bytes, 44) {
+        if bytes.get(24..32)? != place || !sealed(bytes, 52) {
             return None;
         }
         let mut fields = Fields(bytes);
@@ -262,7 +262,7 @@ impl FrameHeader {
             term,
             index,
             durable,
-            body_crc: fields.u32()?,
+            body: BodyCheck { digest: fields.u64()?, crc: fields.u32()? },
         })
     }
 
@@ -277,10 +277,26 @@ impl FrameHeader {
     }
 }
 
-/// Checksum of a frame's body: its pieces, then the padding.
-pub(crate) fn body_crc<'a>(pieces: impl Iterator<Item = &'a [u8]>, padding: u32) -> u32 {
-    let crc = pieces.fold(0, crc32c_append);
-    crc32c_append(crc, &[0; FRAME_ALIGN as usize][..padding as usize])
+/// What a frame's header says of its body, payload and padding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BodyCheck {
+    /// Looked at only before a damaged bit is put right: the checksum alone would take one torn body in
+    /// 2^32 / bits for one with a flipped bit.
+    pub digest: u64,
+    pub crc: u32,
+}
+
+impl BodyCheck {
+    pub(crate) fn of<'a>(pieces: impl Iterator<Item = &'a [u8]>, padding: u32) -> BodyCheck {
+        let mut digest = Digest::default();
+        let mut crc = 0;
+        let padding = &[0; FRAME_ALIGN as usize][..padding as usize];
+        for piece in pieces.chain(std::iter::once(padding)) {
+            digest.add(piece);
+            crc = crc32c_append(crc, piece);
+        }
+        BodyCheck { digest: digest.finish(), crc }
+    }
 }
 
 /// First bytes of a segment file.
@@ -439,7 +455,7 @@ pub(crate) struct CheckpointHeader {
     /// Segment numbers from here on are unused.
     pub next_segment: u64,
     pub body_bytes: u64,
-    pub body_crc: u32,
+    pub body: BodyCheck,
 }
 
 impl CheckpointHeader {
@@ -452,7 +468,8 @@ impl CheckpointHeader {
         bytes[24..32].copy_from_slice(&self.durable.raw().to_le_bytes());
         bytes[32..40].copy_from_slice(&self.next_segment.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.body_bytes.to_le_bytes());
-        bytes[48..52].copy_from_slice(&self.body_crc.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.body.digest.to_le_bytes());
+        bytes[56..60].copy_from_slice(&self.body.crc.to_le_bytes());
         seal(&mut bytes, 60);
         bytes
     }
@@ -471,7 +488,7 @@ impl CheckpointHeader {
                 durable: WalPosition::from_raw(fields.u64()?),
                 next_segment: fields.u64()?,
                 body_bytes: fields.u64()?,
-                body_crc: fields.u32()?,
+                body: BodyCheck { digest: fields.u64()?, crc: fields.u32()? },
             };
             (magic == CHECKPOINT_MAGIC).then_some((version, header))
         };
@@ -518,7 +535,7 @@ mod tests {
             term: 4,
             index: 5,
             durable: WalPosition::new(7, 4096),
-            body_crc: 99,
+            body: BodyCheck { digest: 98, crc: 99 },
         };
         let position = WalPosition::new(7, 4160);
         check_flips(&frame.encode(position), |bytes| {
@@ -526,7 +543,7 @@ mod tests {
         });
         assert_eq!(FrameHeader::decode(&frame.encode(position), WalPosition::new(8, 4160)), None);
         assert_eq!(FrameHeader::decode(&frame.encode(position), WalPosition::new(7, 4168)), None);
-        assert_eq!((frame.padding(), frame.total_bytes()), (3, 64));
+        assert_eq!((frame.padding(), frame.total_bytes()), (3, 72));
 
         let checkpoint = CheckpointHeader {
             number: 3,
@@ -534,7 +551,7 @@ mod tests {
             durable: position,
             next_segment: 12,
             body_bytes: 100,
-            body_crc: 5,
+            body: BodyCheck { digest: 4, crc: 5 },
         };
         check_flips(&checkpoint.encode(), |bytes| {
             CheckpointHeader::decode(bytes) == Ok(checkpoint)

@@ -2,7 +2,7 @@
 //! itself: it can be sent to another thread and needs nothing of the log's state.
 
 use crate::checkpoint::{CheckpointDone, CheckpointPlan};
-use crate::format::{body_crc, FrameHeader, WalHeader, WalMark, WalPosition, FRAME_ALIGN};
+use crate::format::{BodyCheck, FrameHeader, WalHeader, WalMark, WalPosition, FRAME_ALIGN};
 use crate::read::{ReadDone, ReadPlan};
 use crate::segment::Removal;
 use bytes::Bytes;
@@ -49,7 +49,7 @@ pub(crate) enum Outcome {
 
 pub(crate) struct WriteFrame {
     pub position: WalPosition,
-    /// All but the checksum of the body, which is left to the disk thread.
+    /// All but the check of the body, which is left to the disk thread.
     pub header: FrameHeader,
     pub payload: Vec<Bytes>,
 }
@@ -179,8 +179,9 @@ fn write_wal(disk: &dyn Disk, plan: &WalWrite) -> io::Result<()> {
 }
 
 fn encode_header(frame: &WriteFrame) -> [u8; crate::format::FRAME_HEADER_BYTES] {
-    let body_crc = body_crc(frame.payload.iter().map(|piece| &piece[..]), frame.header.padding());
-    FrameHeader { body_crc, ..frame.header }.encode(frame.position)
+    let pieces = frame.payload.iter().map(|piece| &piece[..]);
+    let body = BodyCheck::of(pieces, frame.header.padding());
+    FrameHeader { body, ..frame.header }.encode(frame.position)
 }
 
 fn create_wal(disk: &dyn Disk, plan: &WalCreate) -> io::Result<FileId> {

@@ -25,6 +25,7 @@ mod manifest;
 mod open;
 mod read;
 mod reading;
+mod repair;
 mod replay;
 mod scan;
 mod segment;
@@ -47,6 +48,7 @@ pub use log::{
     Bounds, Completion, GroupCheckpoint, Log, Placed, Placement, Pressure, ReadOutcome, ReadToken,
     TimestampOutcome,
 };
+pub use repair::Repair;
 pub use replay::{Replay, ReplayFrame, Replayed};
 pub use stats::Stats;
 pub use wal::{Appended, Frame, FrameLocation, Persisted};

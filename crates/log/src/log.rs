@@ -9,6 +9,7 @@ use crate::format::WalPosition;
 use crate::index_cache::IndexCache;
 use crate::io_plan::{IoRequest, IoResult, Outcome, Plan};
 use crate::reading::PendingRead;
+use crate::repair::Repair;
 use crate::segment::{Removal, Segments};
 use crate::stats::Stats;
 use crate::stream::{Stream, Streams, Trimmed, WalRun};
@@ -132,6 +133,7 @@ pub struct Log {
     pub(crate) checkpoints: Checkpointing,
     pub(crate) replaying: bool,
     pub(crate) stats: Stats,
+    repairs: Vec<Repair>,
 }
 
 impl Log {
@@ -142,6 +144,7 @@ impl Log {
         streams: Streams,
         segments: Segments,
         checkpoints: Checkpointing,
+        repairs: Vec<Repair>,
     ) -> Log {
         Log {
             cache: Cache::new(config.tail_cache_bytes),
@@ -155,8 +158,15 @@ impl Log {
             background: VecDeque::new(),
             checkpoints,
             replaying: true,
-            stats: Stats::default(),
+            stats: Stats { bits_repaired: repairs.len() as u64, ..Stats::default() },
+            repairs,
         }
+    }
+
+    /// Bits that were found inverted on disk when the log was opened, and put right: a medium that
+    /// decays. To be told to whoever runs the node.
+    pub fn repairs(&self) -> &[Repair] {
+        &self.repairs
     }
 
     // ---- writing ----

@@ -2,8 +2,11 @@
 //! each stream lie in them. One file holds all streams; an idle one costs 28 bytes in it.
 
 use crate::error::{CorruptReason, OpenError};
-use crate::format::{CheckpointHeader, Fields, HeaderError, RunRecord, CHECKPOINT_HEADER_BYTES};
+use crate::format::{
+    BodyCheck, CheckpointHeader, Fields, HeaderError, RunRecord, CHECKPOINT_HEADER_BYTES,
+};
 use crate::log::GroupCheckpoint;
+use crate::repair::{mend_body, mend_header, Repair};
 use crate::segment::SegmentRecord;
 use bytes::Bytes;
 use koine_base::checksum::crc32c;
@@ -104,8 +107,8 @@ pub(crate) fn write(
     manifest: &Manifest,
 ) -> io::Result<()> {
     let body = manifest.encode();
-    let header =
-        CheckpointHeader { body_bytes: body.len() as u64, body_crc: crc32c(&body), ..header };
+    let check = BodyCheck::of(std::iter::once(&body[..]), 0);
+    let header = CheckpointHeader { body_bytes: body.len() as u64, body: check, ..header };
     let path = checkpoint_path(directory, header.number);
     let temporary = format!("{path}.tmp");
     let file = disk.create(&temporary, (CHECKPOINT_HEADER_BYTES + body.len()) as u64)?;
@@ -123,43 +126,73 @@ pub(crate) fn write(
     disk.sync_dir(&format!("{directory}/checkpoints")).map_err(io::Error::other)
 }
 
-/// `Ok(None)` if the file is damaged.
+/// A checkpoint as it was written.
+#[derive(Debug)]
+pub(crate) struct ReadManifest {
+    pub header: CheckpointHeader,
+    pub manifest: Manifest,
+    /// A bit that is inverted in the file.
+    pub repair: Option<Repair>,
+}
+
+/// `Ok(None)` if the file is damaged beyond one bit.
 pub(crate) fn read(
     disk: &dyn Disk,
-    path: &str,
-) -> Result<Option<(CheckpointHeader, Manifest)>, OpenError> {
-    let io_error = |error| OpenError::Io { action: "read", path: path.to_owned(), error };
-    let file = disk.open(path).map_err(io_error)?;
+    directory: &str,
+    number: u64,
+) -> Result<Option<ReadManifest>, OpenError> {
+    let path = checkpoint_path(directory, number);
+    let io_error = |error| OpenError::Io { action: "read", path: path.clone(), error };
+    let file = disk.open(&path).map_err(io_error)?;
     let bytes = read_whole(disk, file);
     disk.close(file);
-    let bytes = bytes.map_err(io_error)?;
-    let header =
-        match CheckpointHeader::decode(bytes.get(..CHECKPOINT_HEADER_BYTES).unwrap_or_default()) {
-            Ok(header) => header,
-            Err(HeaderError::Invalid) => return Ok(None),
-            Err(HeaderError::Version(version)) => {
-                return Err(OpenError::UnknownVersion { file: path.to_owned(), version });
-            }
-        };
-    let body = bytes.slice(CHECKPOINT_HEADER_BYTES..);
-    if body.len() as u64 != header.body_bytes || crc32c(&body) != header.body_crc {
+    let mut bytes = bytes.map_err(io_error)?;
+    if bytes.len() < CHECKPOINT_HEADER_BYTES {
         return Ok(None);
     }
+    let mut body = bytes.split_off(CHECKPOINT_HEADER_BYTES);
+    let whole = body.len() as u64;
+    let fits =
+        |header: &CheckpointHeader| header.number == number && header.body_bytes == whole;
+    let mut flip = None;
+    let header = match CheckpointHeader::decode(&bytes) {
+        Ok(header) => header,
+        Err(HeaderError::Invalid) => {
+            let decode = |bytes: &[u8]| CheckpointHeader::decode(bytes).ok().filter(fits);
+            let Some((header, mended)) = mend_header(&mut bytes, decode) else {
+                return Ok(None);
+            };
+            flip = Some(mended);
+            header
+        }
+        Err(HeaderError::Version(version)) => {
+            return Err(OpenError::UnknownVersion { file: path, version });
+        }
+    };
+    if !fits(&header) {
+        return Ok(None);
+    }
+    if crc32c(&body) != header.body.crc {
+        let mended = mend_body(&mut body, header.body).filter(|_| flip.is_none());
+        let Some(mended) = mended else { return Ok(None) };
+        flip = Some(mended.behind(CHECKPOINT_HEADER_BYTES as u64));
+    }
     // The checksum matched: what does not decode now was written wrong, and must not be skipped.
-    let manifest = Manifest::decode(&body).ok_or_else(|| OpenError::Corrupt {
-        file: path.to_owned(),
+    let manifest = Manifest::decode(&Bytes::from(body)).ok_or_else(|| OpenError::Corrupt {
+        file: path.clone(),
         position: CHECKPOINT_HEADER_BYTES as u64,
         reason: CorruptReason::Checkpoint,
     })?;
-    Ok(Some((header, manifest)))
+    let repair = flip.map(|flip| flip.in_file(&path));
+    Ok(Some(ReadManifest { header, manifest, repair }))
 }
 
-fn read_whole(disk: &dyn Disk, file: koine_base::disk::FileId) -> io::Result<Bytes> {
+fn read_whole(disk: &dyn Disk, file: koine_base::disk::FileId) -> io::Result<Vec<u8>> {
     let size = usize::try_from(disk.size(file)?).map_err(io::Error::other)?;
     let mut buffer = vec![0; size];
     let count = disk.read_at(file, 0, &mut buffer)?;
     buffer.truncate(count);
-    Ok(Bytes::from(buffer))
+    Ok(buffer)
 }
 
 #[cfg(test)]
@@ -211,18 +244,33 @@ mod tests {
             durable: WalPosition::new(3, 5000),
             next_segment: 8,
             body_bytes: 0,
-            body_crc: 0,
+            body: BodyCheck::default(),
         };
         write(&disk, "0", header, &example()).unwrap();
         assert_eq!(disk.paths(), ["0/checkpoints/4"]);
-        let (read_header, manifest) = read(&disk, "0/checkpoints/4").unwrap().unwrap();
-        assert_eq!((read_header.number, read_header.replay_from, manifest), (4, 3, example()));
+        let found = read(&disk, "0", 4).unwrap().unwrap();
+        assert_eq!((found.header.number, found.header.replay_from), (4, 3));
+        assert_eq!((found.manifest, found.repair), (example(), None));
         let size = disk.contents("0/checkpoints/4").unwrap().len() as u64;
         for position in 0..size {
+            for bit in 0..8 {
+                let mask = 1 << bit;
+                disk.flip("0/checkpoints/4", position, mask).unwrap();
+                let found = read(&disk, "0", 4).unwrap().unwrap();
+                let file = "0/checkpoints/4".to_owned();
+                assert_eq!(found.repair, Some(Repair { file, position, mask }));
+                assert_eq!(found.manifest, example());
+                disk.flip("0/checkpoints/4", position, mask).unwrap();
+            }
+            let other = (position * 7 + 3) % size;
             disk.flip("0/checkpoints/4", position, 0x10).unwrap();
-            assert!(read(&disk, "0/checkpoints/4").unwrap().is_none(), "byte {position}");
+            disk.flip("0/checkpoints/4", other, 0x20).unwrap();
+            assert!(read(&disk, "0", 4).unwrap().is_none(), "bytes {position} and {other}");
             disk.flip("0/checkpoints/4", position, 0x10).unwrap();
+            disk.flip("0/checkpoints/4", other, 0x20).unwrap();
         }
+        disk.rename("0/checkpoints/4", "0/checkpoints/5").unwrap();
+        assert!(read(&disk, "0", 5).unwrap().is_none(), "not what its name says");
     }
 
     #[test]

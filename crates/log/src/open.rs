@@ -6,25 +6,27 @@ use crate::checkpointing::Checkpointing;
 use crate::config::Config;
 use crate::error::{CorruptReason, OpenError};
 use crate::format::{
-    CheckpointHeader, HeaderError, WalHeader, WalMark, WalPosition, WAL_FRAMES_AT,
-    WAL_HEADER_BYTES, WAL_MARKS_AT, WAL_MARK_BYTES,
+    HeaderError, WalHeader, WalMark, WalPosition, WAL_FRAMES_AT, WAL_HEADER_BYTES, WAL_MARKS_AT,
+    WAL_MARK_BYTES,
 };
 use crate::log::Log;
-use crate::manifest::{self, checkpoint_path, Manifest, StreamRecord};
+use crate::manifest::{self, checkpoint_path, ReadManifest, StreamRecord};
+use crate::repair::{self, mend_header, Flip, Repair};
 use crate::replay::{Replay, Superseded};
 use crate::scan::{holds_newer_frames, Scanner, Step};
 use crate::segment::{segment_path, Segments};
 use crate::stream::{Stream, Streams};
 use crate::wal::Wal;
 use crate::wal_files::{slot_path, Slot, WalFile, WalFiles};
-use koine_base::disk::Disk;
+use koine_base::disk::{Disk, FileId};
 use koine_base::GroupId;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 
 impl Log {
     /// Opens the log in `config.directory`, making it if it is not there. Reads and checks all frames
-    /// that the checkpoint does not cover; creates no file. On an error nothing on disk has changed.
+    /// that the checkpoint does not cover; creates no file. Single inverted bits are put right on disk:
+    /// [`Log::repairs`]. On an error nothing on disk has changed.
     pub fn open(disk: &dyn Disk, config: Config) -> Result<(Log, Replay<'_>), OpenError> {
         config.check();
         let opener = Opener { disk, directory: config.directory.clone() };
@@ -39,7 +41,7 @@ impl Log {
 }
 
 struct Checkpoints {
-    newest: Option<(CheckpointHeader, Manifest)>,
+    newest: Option<ReadManifest>,
     /// Numbers on disk, ascending, without those that are damaged.
     numbers: Vec<u64>,
     highest: u64,
@@ -51,11 +53,11 @@ struct Checkpoints {
 
 impl Checkpoints {
     fn replay_from(&self) -> u32 {
-        self.newest.as_ref().map_or(1, |(header, _)| header.replay_from)
+        self.newest.as_ref().map_or(1, |newest| newest.header.replay_from)
     }
 
     fn durable(&self) -> WalPosition {
-        self.newest.as_ref().map_or(WalPosition::default(), |(header, _)| header.durable)
+        self.newest.as_ref().map_or(WalPosition::default(), |newest| newest.header.durable)
     }
 }
 
@@ -64,6 +66,8 @@ struct FoundSlot {
     header: WalHeader,
     /// Highest position that the file itself says was durable.
     mark: WalPosition,
+    /// Bits of header and marks that are inverted on disk.
+    flips: Vec<Flip>,
 }
 
 /// A slot without a readable header.
@@ -79,10 +83,13 @@ struct Retained {
     next_slot: u64,
 }
 
+#[derive(Default)]
 struct Scanned {
     ends: Vec<u32>,
     groups: Vec<Vec<(GroupId, u64)>>,
     superseded: Superseded,
+    /// Bits inverted on disk, headers and marks included.
+    repairs: Vec<Repair>,
 }
 
 struct Opener<'d> {
@@ -145,7 +152,7 @@ impl<'d> Opener<'d> {
         let mut newest = None;
         let mut fallen_back = false;
         while let Some(number) = numbers.last().copied() {
-            newest = manifest::read(self.disk, &checkpoint_path(&self.directory, number))?;
+            newest = manifest::read(self.disk, &self.directory, number)?;
             if newest.is_some() {
                 break;
             }
@@ -170,15 +177,8 @@ impl<'d> Opener<'d> {
             let slot = Slot { number, file, capacity };
             let mut block = [0; WAL_FRAMES_AT as usize];
             let count = self.disk.read_at(file, 0, &mut block).map_err(io_error("read", &path))?;
-            match WalHeader::decode(block[..count].get(..WAL_HEADER_BYTES).unwrap_or_default()) {
-                Ok(header) => {
-                    let marks = WAL_MARKS_AT.iter().filter_map(|at| {
-                        WalMark::decode(block.get(*at as usize..*at as usize + WAL_MARK_BYTES)?)
-                    });
-                    let own = marks.filter(|mark| mark.sequence == header.sequence);
-                    let mark = own.map(|mark| mark.durable).max().unwrap_or_default();
-                    found.push(FoundSlot { slot, header, mark });
-                }
+            match read_header_block(&block[..count]) {
+                Ok((header, mark, flips)) => found.push(FoundSlot { slot, header, mark, flips }),
                 Err(HeaderError::Version(version)) => {
                     return Err(OpenError::UnknownVersion { file: path, version });
                 }
@@ -231,6 +231,11 @@ impl<'d> Opener<'d> {
     }
 
     fn missing(&self, checkpoints: &Checkpoints, sequence: u32) -> OpenError {
+        if checkpoints.fallen_back {
+            // What the older one needs has been used again: the newer one is what is missing.
+            let file = checkpoint_path(&self.directory, checkpoints.highest);
+            return corrupt(file, 0, CorruptReason::Checkpoint);
+        }
         let reason = match checkpoints.newest {
             Some(_) => CorruptReason::WalFileMissing,
             None => CorruptReason::CheckpointMissing,
@@ -243,8 +248,9 @@ impl<'d> Opener<'d> {
         checkpoints: &Checkpoints,
         needed: &[FoundSlot],
     ) -> Result<Scanned, OpenError> {
-        let mut scanned =
-            Scanned { ends: Vec::new(), groups: Vec::new(), superseded: Superseded::default() };
+        let mut scanned = Scanned::default();
+        let newest = checkpoints.newest.as_ref();
+        scanned.repairs.extend(newest.and_then(|newest| newest.repair.clone()));
         for (index, found) in needed.iter().enumerate() {
             let path = slot_path(&self.directory, found.slot.number);
             // A file is followed by the next only when all of it was durable, and that one says how much.
@@ -256,10 +262,7 @@ impl<'d> Opener<'d> {
                 Some(_) => return Err(corrupt(path, 0, CorruptReason::WalHeader)),
             };
             let known = checkpoints.durable().max(found.mark);
-            let (end, groups) =
-                self.scan_file(found, closed_at, known, &path, &mut scanned.superseded)?;
-            scanned.ends.push(end);
-            scanned.groups.push(groups);
+            self.scan_file(found, closed_at, known, &path, &mut scanned)?;
         }
         scanned.superseded.seal();
         if let Some(last) = needed.last() {
@@ -271,15 +274,15 @@ impl<'d> Opener<'d> {
         Ok(scanned)
     }
 
-    /// Checks the frames of one file, and returns where they end.
+    /// Checks the frames of one file, and notes where they end.
     fn scan_file(
         &self,
         found: &FoundSlot,
         closed_at: Option<u32>,
         known: WalPosition,
         path: &str,
-        superseded: &mut Superseded,
-    ) -> Result<(u32, Vec<(GroupId, u64)>), OpenError> {
+        scanned: &mut Scanned,
+    ) -> Result<(), OpenError> {
         let sequence = found.header.sequence;
         let capacity = found.header.capacity.min(found.slot.capacity);
         let limit = closed_at.unwrap_or(capacity);
@@ -292,7 +295,7 @@ impl<'d> Opener<'d> {
                     let group = GroupId(header.group);
                     let highest = groups.entry(group).or_default();
                     *highest = header.index.max(*highest);
-                    superseded.note(group, header.index, position);
+                    scanned.superseded.note(group, header.index, position);
                 }
                 Step::Bad { position, next } => {
                     let durable = closed_at.is_some()
@@ -303,7 +306,7 @@ impl<'d> Opener<'d> {
                         let reason = CorruptReason::FrameBelowSyncedMark;
                         return Err(corrupt(path.to_owned(), u64::from(position), reason));
                     }
-                    return Ok((position, groups.into_iter().collect()));
+                    break;
                 }
                 Step::End => break,
             }
@@ -320,7 +323,11 @@ impl<'d> Opener<'d> {
                 CorruptReason::FrameBelowSyncedMark,
             ));
         }
-        Ok((end, groups.into_iter().collect()))
+        let flips = found.flips.iter().chain(&scanner.flips);
+        scanned.repairs.extend(flips.map(|flip| flip.in_file(path)));
+        scanned.ends.push(end);
+        scanned.groups.push(groups.into_iter().collect());
+        Ok(())
     }
 
     fn open_segments(
@@ -330,7 +337,7 @@ impl<'d> Opener<'d> {
     ) -> Result<(Segments, Vec<u64>), OpenError> {
         let mut segments = Segments::new(&self.directory, config.segments_open_max);
         let (on_disk, _) = self.list("segments")?;
-        let Some((header, manifest)) = &checkpoints.newest else {
+        let Some(ReadManifest { header, manifest, .. }) = &checkpoints.newest else {
             segments.next = on_disk.last().map_or(1, |last| last + 1);
             return Ok((segments, on_disk));
         };
@@ -371,7 +378,7 @@ impl<'d> Opener<'d> {
         let stale = self.stale_paths(&checkpoints, &orphans);
         let mut numbers = checkpoints.numbers;
         numbers.drain(..numbers.len().saturating_sub(2));
-        let manifest = checkpoints.newest.map(|(_, manifest)| manifest);
+        let manifest = checkpoints.newest.map(|newest| newest.manifest);
         let (groups, records) =
             manifest.map_or_else(Default::default, |manifest| (manifest.groups, manifest.streams));
         let ends = records.iter().map(|record| (record.stream, record.end)).collect();
@@ -381,25 +388,63 @@ impl<'d> Opener<'d> {
 
         // All checks have passed. What a crash left behind goes; failing is no harm, since it is tried
         // at every start.
+        self.repair(&scanned.repairs)?;
         for path in stale {
             let _ = self.disk.remove(&path);
         }
+        let next_sequence =
+            retained.needed.last().map_or(replay_from, |found| found.header.sequence + 1);
+        let replay = Replay {
+            disk: self.disk,
+            groups: groups.into(),
+            files: replay_files(&retained.needed, &scanned.ends),
+            scanner: None,
+            superseded: scanned.superseded,
+            ends,
+            done: false,
+        };
+        let end = replay
+            .files
+            .back()
+            .map_or(durable, |(_, sequence, end)| WalPosition::new(*sequence, *end));
+        let files = self.adopt_files(&config, retained, scanned.ends, scanned.groups);
+        let wal = Wal::new(&config, files, next_sequence, end);
+        let checkpointing = Checkpointing::new(numbers, highest);
+        let log = Log::assemble(config, wal, streams, segments, checkpointing, scanned.repairs);
+        Ok((log, replay))
+    }
+
+    /// Puts right on disk what was put right in memory: later reads look at the disk again.
+    fn repair(&self, repairs: &[Repair]) -> Result<(), OpenError> {
+        for repair in repairs {
+            let path = &repair.file;
+            let file = self.disk.open(path).map_err(io_error("open", path))?;
+            let applied = repair::apply(self.disk, file, repair);
+            self.disk.close(file);
+            applied.map_err(io_error("repair", path))?;
+        }
+        Ok(())
+    }
+
+    /// The WAL's files as the log goes on with them. Slots beyond what it keeps are removed.
+    fn adopt_files(
+        &self,
+        config: &Config,
+        retained: Retained,
+        ends: Vec<u32>,
+        groups: Vec<Vec<(GroupId, u64)>>,
+    ) -> WalFiles {
         let (file_bytes, free_max) = (config.wal_file_bytes, config.wal_files_free_max);
         let mut files = WalFiles::new(&config.directory, file_bytes, free_max, retained.next_slot);
         let last = retained.needed.len().checked_sub(1);
-        let mut replay_files = VecDeque::new();
-        let mut end = durable;
-        for (index, ((found, file_end), groups)) in
-            retained.needed.iter().zip(&scanned.ends).zip(scanned.groups).enumerate()
+        for (index, ((found, end), groups)) in
+            retained.needed.iter().zip(ends).zip(groups).enumerate()
         {
-            let sequence = found.header.sequence;
-            replay_files.push_back((found.slot.file, sequence, *file_end));
-            end = WalPosition::new(sequence, *file_end);
             files.files.push_back(WalFile {
-                sequence,
+                sequence: found.header.sequence,
                 slot: Some(found.slot),
                 capacity: found.slot.capacity,
-                end: *file_end,
+                end,
                 previous_end: found.header.previous_end,
                 header_written: true,
                 cut_short: Some(index) == last,
@@ -414,21 +459,7 @@ impl<'d> Opener<'d> {
                 let _ = self.disk.remove(&removal.path);
             }
         }
-        let next_sequence =
-            retained.needed.last().map_or(replay_from, |found| found.header.sequence + 1);
-        let wal = Wal::new(&config, files, next_sequence, end);
-        let log =
-            Log::assemble(config, wal, streams, segments, Checkpointing::new(numbers, highest));
-        let replay = Replay {
-            disk: self.disk,
-            groups: groups.into(),
-            files: replay_files,
-            scanner: None,
-            superseded: scanned.superseded,
-            ends,
-            done: false,
-        };
-        Ok((log, replay))
+        files
     }
 
     /// Files that nothing refers to.
@@ -444,6 +475,41 @@ impl<'d> Opener<'d> {
         }
         stale
     }
+}
+
+/// Header and newest mark of a WAL file, with single inverted bits put right.
+fn read_header_block(block: &[u8]) -> Result<(WalHeader, WalPosition, Vec<Flip>), HeaderError> {
+    let bytes = block.get(..WAL_HEADER_BYTES).unwrap_or_default();
+    let mut flips = Vec::new();
+    let header = match WalHeader::decode(bytes) {
+        Ok(header) => header,
+        Err(HeaderError::Invalid) => {
+            let mended = mend_header(&mut bytes.to_vec(), |bytes| WalHeader::decode(bytes).ok());
+            let (header, flip) = mended.ok_or(HeaderError::Invalid)?;
+            flips.push(flip);
+            header
+        }
+        Err(version) => return Err(version),
+    };
+    let mut newest = WalPosition::default();
+    for at in WAL_MARKS_AT {
+        let bytes = block.get(at as usize..at as usize + WAL_MARK_BYTES).unwrap_or_default();
+        let own = |bytes: &[u8]| {
+            WalMark::decode(bytes).filter(|mark| mark.sequence == header.sequence)
+        };
+        let mark = own(bytes).or_else(|| {
+            let (mark, flip) = mend_header(&mut bytes.to_vec(), own)?;
+            flips.push(flip.behind(u64::from(at)));
+            Some(mark)
+        });
+        newest = mark.map_or(newest, |mark| newest.max(mark.durable));
+    }
+    Ok((header, newest, flips))
+}
+
+fn replay_files(needed: &[FoundSlot], ends: &[u32]) -> VecDeque<(FileId, u32, u32)> {
+    let files = needed.iter().zip(ends);
+    files.map(|(found, end)| (found.slot.file, found.header.sequence, *end)).collect()
 }
 
 /// The streams as the manifest has them; `None` if it contradicts itself.

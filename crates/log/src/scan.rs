@@ -3,9 +3,9 @@
 //! corruption, and is never cut off.
 
 use crate::config::FRAME_PAYLOAD_BYTES_MAX;
-use crate::format::{
-    body_crc, FrameHeader, WalPosition, FRAME_ALIGN, FRAME_HEADER_BYTES, WAL_FRAMES_AT,
-};
+use crate::format::{FrameHeader, WalPosition, FRAME_ALIGN, FRAME_HEADER_BYTES, WAL_FRAMES_AT};
+use crate::repair::{mend_body, mend_header, Flip};
+use koine_base::checksum::crc32c;
 use koine_base::disk::{Disk, FileId};
 use std::io;
 
@@ -32,6 +32,17 @@ pub(crate) enum Step<'a> {
     End,
 }
 
+enum Body {
+    Intact,
+    Mended(Flip),
+    Damaged,
+}
+
+fn decode_header(bytes: &[u8], place: WalPosition) -> Option<FrameHeader> {
+    let header = FrameHeader::decode(bytes, place);
+    header.filter(|header| header.length as usize <= FRAME_PAYLOAD_BYTES_MAX)
+}
+
 pub(crate) struct Scanner<'d> {
     disk: &'d dyn Disk,
     file: FileId,
@@ -41,6 +52,9 @@ pub(crate) struct Scanner<'d> {
     limit: u32,
     buffer: Vec<u8>,
     buffer_at: u64,
+    /// Bits of the frames passed so far that are inverted on disk, by position in the file. The frames
+    /// were handed out with them put right.
+    pub flips: Vec<Flip>,
 }
 
 impl<'d> Scanner<'d> {
@@ -54,6 +68,7 @@ impl<'d> Scanner<'d> {
             limit,
             buffer: Vec::new(),
             buffer_at: 0,
+            flips: Vec::new(),
         }
     }
 
@@ -74,40 +89,72 @@ impl<'d> Scanner<'d> {
     fn header_at(&mut self, position: u32) -> io::Result<Option<FrameHeader>> {
         let place = WalPosition::new(self.sequence, position);
         let bytes = self.window(u64::from(position), FRAME_HEADER_BYTES)?;
-        let header = FrameHeader::decode(bytes, place);
-        Ok(header.filter(|header| header.length as usize <= FRAME_PAYLOAD_BYTES_MAX))
+        Ok(decode_header(bytes, place))
     }
 
-    /// The frame at `position`, which then moves behind it.
+    /// The frame at `position`, which then moves behind it. A single inverted bit is put right.
     pub(crate) fn next(&mut self) -> io::Result<Step<'_>> {
         let position = self.position;
         if u64::from(position) + FRAME_HEADER_BYTES as u64 > u64::from(self.limit) {
             return Ok(Step::End);
         }
-        let Some(header) = self.header_at(position)? else {
-            return Ok(Step::Bad { position, next: None });
+        let intact = self.header_at(position)?;
+        let (header, flip) = match intact {
+            Some(header) => (header, None),
+            None => match self.mended_header(position)? {
+                Some((header, flip)) => (header, Some(flip)),
+                None => return Ok(Step::Bad { position, next: None }),
+            },
         };
         let end = u64::from(position) + header.total_bytes();
         if end > u64::from(self.limit) {
             return Ok(Step::Bad { position, next: None });
         }
         let end = end as u32;
-        let body_at = u64::from(position) + FRAME_HEADER_BYTES as u64;
-        let body_bytes = (end - position) as usize - FRAME_HEADER_BYTES;
+        match self.check_body(position, end, &header, flip.is_none())? {
+            Body::Intact => self.flips.extend(flip),
+            Body::Mended(flip) => self.flips.push(flip),
+            // With a second thing wrong a mended header proves nothing.
+            Body::Damaged => {
+                let next = flip.is_none().then_some(end);
+                return Ok(Step::Bad { position, next });
+            }
+        }
         self.position = end;
         let place = WalPosition::new(self.sequence, position);
-        let body = self.window(body_at, body_bytes)?;
-        let intact = body.len() == body_bytes && {
-            let (payload, padding) = body.split_at(header.length as usize);
-            let crc = body_crc(std::iter::once(payload), header.padding());
-            crc == header.body_crc && padding.iter().all(|byte| *byte == 0)
-        };
-        if !intact {
-            self.position = position;
-            return Ok(Step::Bad { position, next: Some(end) });
-        }
-        let payload = &self.window(body_at, body_bytes)?[..header.length as usize];
+        let body_at = u64::from(position) + FRAME_HEADER_BYTES as u64;
+        let payload = self.window(body_at, header.length as usize)?;
         Ok(Step::Frame { header, position: place, payload })
+    }
+
+    fn mended_header(&mut self, position: u32) -> io::Result<Option<(FrameHeader, Flip)>> {
+        let place = WalPosition::new(self.sequence, position);
+        let bytes = self.window(u64::from(position), FRAME_HEADER_BYTES)?;
+        let mended = mend_header(&mut bytes.to_vec(), |bytes| decode_header(bytes, place));
+        Ok(mended.map(|(header, flip)| (header, flip.behind(u64::from(position)))))
+    }
+
+    /// Looks at the body of the frame at `position`, and puts one bit of it right if `may_mend`.
+    fn check_body(
+        &mut self,
+        position: u32,
+        end: u32,
+        header: &FrameHeader,
+        may_mend: bool,
+    ) -> io::Result<Body> {
+        let body_at = u64::from(position) + FRAME_HEADER_BYTES as u64;
+        let body_bytes = (end - position) as usize - FRAME_HEADER_BYTES;
+        let body = self.window(body_at, body_bytes)?;
+        if body.len() != body_bytes {
+            return Ok(Body::Damaged);
+        }
+        if crc32c(body) == header.body.crc {
+            return Ok(Body::Intact);
+        }
+        let from = (body_at - self.buffer_at) as usize;
+        let body = &mut self.buffer[from..from + body_bytes];
+        let flip = if may_mend { mend_body(body, header.body) } else { None };
+        Ok(flip.map_or(Body::Damaged, |flip| Body::Mended(flip.behind(body_at))))
     }
 
     /// Looks behind a bad frame for an intact header that says "all up to here was durable" with a

@@ -25,6 +25,8 @@ pub struct Stats {
     /// Reads that went to a segment.
     pub cache_misses_segment: u64,
     pub reads_corrupt: u64,
+    /// Inverted bits that were put right when the log was opened.
+    pub bits_repaired: u64,
     /// Creations refused because the device is full.
     pub no_space: u64,
 

@@ -1,5 +1,6 @@
 //! Shared by the tests of this crate.
 
+mod bitflips;
 mod damage;
 mod harness;
 mod model;

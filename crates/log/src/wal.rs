@@ -5,7 +5,7 @@
 use crate::config::{Config, FRAME_PAYLOAD_BYTES_MAX};
 use crate::error::LogError;
 use crate::format::{
-    FrameHeader, WalHeader, WalMark, WalPosition, FRAME_HEADER_BYTES, WAL_FRAMES_AT,
+    BodyCheck, FrameHeader, WalHeader, WalMark, WalPosition, FRAME_HEADER_BYTES, WAL_FRAMES_AT,
 };
 use crate::io_plan::{WalCreate, WalCreated, WalWrite, WalWritten, WriteFrame};
 use crate::segment::Removal;
@@ -198,7 +198,7 @@ impl Wal {
             term: frame.term,
             index: frame.index,
             durable: WalPosition::default(),
-            body_crc: 0,
+            body: BodyCheck::default(),
         };
         self.queue.push_back(QueuedFrame {
             position,

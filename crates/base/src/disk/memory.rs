@@ -59,7 +59,7 @@ struct NameChange {
     inode: Option<u64>,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Inode {
     current: Sparse,
     durable: Sparse,
@@ -287,6 +287,25 @@ impl MemoryDisk {
     /// directory.
     pub fn steps(&self) -> u64 {
         self.lock().steps
+    }
+
+    /// A second disk with the same files, both on the medium and in the cache; no file of it is open, and
+    /// no fault is injected.
+    pub fn fork(&self) -> MemoryDisk {
+        let state = self.lock();
+        let changes = state.name_changes.iter();
+        let copy = State {
+            inodes: state.inodes.clone(),
+            names: state.names.clone(),
+            names_durable: state.names_durable.clone(),
+            name_changes: changes
+                .map(|change| NameChange { path: change.path.clone(), inode: change.inode })
+                .collect(),
+            last_id: state.last_id,
+            capacity: state.capacity,
+            ..State::default()
+        };
+        MemoryDisk { state: Mutex::new(copy) }
     }
 
     /// Calls of `sync` that succeeded.

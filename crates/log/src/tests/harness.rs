@@ -663,7 +663,7 @@ fn open_empty(disk: &Arc<MemoryDisk>, config: &Config) -> Log {
     log
 }
 
-fn apply_log(log: &mut Log, op: &Op, position: u32, frame: FrameLocation) {
+pub(crate) fn apply_log(log: &mut Log, op: &Op, position: u32, frame: FrameLocation) {
     match op {
         Op::Create(stream) => {
             log.create_stream(*stream);

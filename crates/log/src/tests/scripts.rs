@@ -188,7 +188,7 @@ fn when_it_is_quiet_the_mark_covers_the_last_write() {
     assert_eq!((wal.disk.steps(), wal.disk.syncs()), (steps + 1, syncs), "one write, no sync");
     assert_eq!(wal.log.deadline(), None);
     wal.disk.crash(Survival::Everything);
-    wal.disk.flip("0/wal/1", 4096 + 50, 1).unwrap();
+    wal.disk.flip("0/wal/1", 4096 + 58, 3).unwrap();
     assert!(Log::open(&wal.disk, small_config()).is_err());
 }
 
