@@ -1,69 +1,75 @@
-//! Runs seed after seed: `koine-sim [--from SEED] [--seconds N] [--seeds N]`. Ends at the first violation
-//! with the seed that replays it.
+//! Runs fresh seeds on all cores until the time is up or one fails; the one that fails is made small and
+//! printed with the command that replays it. Started by `cargo xtask sim`.
 
-use koine_sim::trace::Trace;
-use koine_sim::{run, Coverage, Options};
+mod hunt;
+mod report;
+
+use hunt::{Hunt, Plan};
+use koine_sim::Options;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const HELP: &str = "\
+koine-sim [--minutes N | --seconds N] [--seeds N] [--from SEED] [--jobs N]
+          [--keep-going] [--no-shrink] [--json]
+";
 
 fn main() -> ExitCode {
-    let mut from = 0u64;
-    let mut seconds = 60u64;
-    let mut seeds = u64::MAX;
-    let mut keep_going = false;
-    let mut args = std::env::args().skip(1);
-    while let Some(name) = args.next() {
-        if name == "--keep-going" {
-            keep_going = true;
-            continue;
-        }
-        let Some(value) = args.next().and_then(|value| value.parse().ok()) else {
-            eprintln!("{name} wants a number");
+    let plan = match plan(std::env::args().skip(1)) {
+        Ok(plan) => plan,
+        Err(why) => {
+            eprintln!("{why}\n{HELP}");
             return ExitCode::FAILURE;
-        };
-        match name.as_str() {
-            "--from" => from = value,
-            "--seconds" => seconds = value,
-            "--seeds" => seeds = value,
-            _ => {
-                eprintln!("koine-sim [--from SEED] [--seconds N] [--seeds N] [--keep-going]");
-                return ExitCode::FAILURE;
-            }
         }
-    }
+    };
     // A panic of the node is reported with its seed.
     std::panic::set_hook(Box::new(|_| {}));
-    hunt(from, seeds, Duration::from_secs(seconds), keep_going)
+    Hunt::<Options>::new(plan).run()
 }
 
-fn hunt(from: u64, seeds: u64, time: Duration, keep_going: bool) -> ExitCode {
-    let started = Instant::now();
-    let mut coverage = Coverage::default();
-    let (mut count, mut failed) = (0u64, 0u64);
-    while count < seeds && started.elapsed() < time {
-        let seed = from + count;
-        let report = run(Options::from_seed(seed), Trace::tail());
-        coverage.add(&report.coverage);
-        count += 1;
-        if let Err(violation) = report.outcome {
-            failed += 1;
-            println!("seed {seed}: {violation}");
-            if !keep_going {
-                println!("{}", report.trace.text());
-                println!("seed {seed}: {violation}");
-                println!(
-                    "replay: KOINE_SIM_SEED={seed} cargo test -p koine-sim one_seed -- --nocapture"
-                );
-                break;
+fn plan(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut plan = Plan { from: fresh_seed(), jobs, ..Plan::default() };
+    while let Some(name) = args.next() {
+        match name.as_str() {
+            "--keep-going" => plan.keep_going = true,
+            "--no-shrink" => plan.shrinks = false,
+            "--json" => plan.json = true,
+            _ => {
+                let value = args.next().and_then(|value| value.parse::<u64>().ok());
+                let value = value.ok_or_else(|| format!("{name} wants a number"))?;
+                match name.as_str() {
+                    "--from" => plan.from = value,
+                    "--minutes" => plan.time = Duration::from_secs(value.saturating_mul(60)),
+                    "--seconds" => plan.time = Duration::from_secs(value),
+                    "--seeds" => plan.seeds = value,
+                    "--jobs" => plan.jobs = usize::try_from(value.clamp(1, 256)).unwrap_or(1),
+                    _ => return Err(format!("no option {name}")),
+                }
             }
         }
     }
-    let minutes = started.elapsed().as_secs_f64() / 60.0;
-    println!("{count} seeds, {failed} failed, {:.0} a minute", count as f64 / minutes);
-    println!("never fired: {:?}", coverage.missing());
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    Ok(plan)
+}
+
+/// Nobody has run it before.
+fn fresh_seed() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_and_refused() {
+        let plan = |text: &str| plan(text.split_whitespace().map(str::to_owned));
+        let read = plan("--minutes 2 --from 7 --seeds 9 --jobs 0 --json").expect("known options");
+        assert_eq!((read.from, read.seeds, read.jobs, read.json), (7, 9, 1, true));
+        assert_eq!(read.time, Duration::from_secs(120));
+        for text in ["--minutes", "--minutes x", "--from -1", "--colour 3"] {
+            assert!(plan(text).is_err(), "{text}");
+        }
     }
 }

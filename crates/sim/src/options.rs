@@ -1,6 +1,7 @@
 //! What one run is made of. Everything is drawn from the seed, and each run leaves some faults and some
 //! actions out altogether: bugs that need much of one thing are found by runs that do little else.
 
+use crate::shrink::{smaller, without_some, Shrink};
 use crate::world::actions::Action;
 use crate::world::faults::Fault;
 use koine_base::rng::Rng;
@@ -8,12 +9,12 @@ use koine_base::rng::Rng;
 #[derive(Clone, Debug)]
 pub struct Options {
     pub seed: u64,
-    pub shard_count: u16,
-    pub client_count: usize,
+    pub shard_count: u64,
+    pub client_count: u64,
     /// Client steps before the last look.
     pub steps: u64,
     /// Streams that clients make before they start, and up to which they make more.
-    pub stream_count_max: usize,
+    pub stream_count_max: u64,
     pub wal_file_bytes: u64,
     pub tail_cache_bytes: u64,
     pub own_segment_bytes_min: u64,
@@ -33,6 +34,9 @@ pub struct Options {
     pub actions: Vec<(Action, u64)>,
     /// Output of a peer that reads slowly waits this long at most before it is taken.
     pub peer_us: u64,
+    /// The disk acknowledges syncs that it never does. No node survives that: it is how the simulator
+    /// itself is tested, and no seed sets it.
+    pub is_lying: bool,
 }
 
 impl Options {
@@ -44,10 +48,10 @@ impl Options {
         let actions = actions.collect();
         Options {
             seed,
-            shard_count: 1 + rng.below(3) as u16,
-            client_count: 2 + rng.below(6) as usize,
+            shard_count: 1 + rng.below(3),
+            client_count: 2 + rng.below(6),
             steps: 500 + rng.below(1000),
-            stream_count_max: 3 + rng.below(10) as usize,
+            stream_count_max: 3 + rng.below(10),
             wal_file_bytes: 8 << (10 + rng.below(4)),
             tail_cache_bytes: 1 << (12 + rng.below(6)),
             own_segment_bytes_min: 1 << (10 + rng.below(5)),
@@ -61,8 +65,107 @@ impl Options {
             faults,
             actions,
             peer_us: [10, 100, 20_000][rng.below(3) as usize],
+            is_lying: false,
         }
     }
+
+    /// What the seed says, changed as `text` says: `steps=90,faults=CrashTearing+DiskFull,...`, as
+    /// [`Shrink::text`] wrote it. A weight that is left keeps the seed's value.
+    pub fn from_text(seed: u64, text: &str) -> Result<Options, String> {
+        let mut options = Options::from_seed(seed);
+        for pair in text.split(',').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').ok_or(format!("{pair} has no value"))?;
+            match key {
+                "faults" => keep(&mut options.faults, value)?,
+                "actions" => keep(&mut options.actions, value)?,
+                "lying" => options.is_lying = value == "1",
+                _ => *options.number(key)? = value.parse().map_err(|_| format!("{pair}?"))?,
+            }
+        }
+        Ok(options)
+    }
+
+    fn number(&mut self, key: &str) -> Result<&mut u64, String> {
+        Ok(match key {
+            "steps" => &mut self.steps,
+            "clients" => &mut self.client_count,
+            "shards" => &mut self.shard_count,
+            "streams" => &mut self.stream_count_max,
+            "huge" => &mut self.huge_body_every,
+            _ => return Err(format!("no option {key}")),
+        })
+    }
+}
+
+/// Numbers that may be changed, and what they shrink to.
+const NUMBERS: [(&str, u64); 5] =
+    [("steps", 1), ("clients", 1), ("shards", 1), ("streams", 1), ("huge", 0)];
+
+impl Shrink for Options {
+    fn simpler(&self) -> Vec<Options> {
+        let mut all = Vec::new();
+        for (key, least) in NUMBERS {
+            let mut now = self.clone();
+            let Ok(value) = now.number(key).copied() else { continue };
+            all.extend(smaller(value, least).into_iter().filter_map(|value| {
+                let mut simpler = self.clone();
+                *simpler.number(key).ok()? = value;
+                Some(simpler)
+            }));
+        }
+        let faults = without_some(&self.faults).into_iter();
+        all.extend(faults.map(|faults| Options { faults, ..self.clone() }));
+        let actions = without_some(&self.actions).into_iter();
+        all.extend(actions.map(|actions| Options { actions, ..self.clone() }));
+        all
+    }
+
+    fn text(&self) -> String {
+        let mut seeded = Options::from_seed(self.seed);
+        let mut own = self.clone();
+        let mut parts = Vec::new();
+        for (key, _) in NUMBERS {
+            if let (Ok(own), Ok(seeded)) = (own.number(key), seeded.number(key)) {
+                if own != seeded {
+                    parts.push(format!("{key}={own}"));
+                }
+            }
+        }
+        if self.faults != seeded.faults {
+            parts.push(format!("faults={}", names(&self.faults)));
+        }
+        if self.actions != seeded.actions {
+            parts.push(format!("actions={}", names(&self.actions)));
+        }
+        if self.is_lying {
+            parts.push("lying=1".to_owned());
+        }
+        parts.join(",")
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+/// Those that may come about, joined with `+`.
+pub(crate) fn names<T: std::fmt::Debug>(weights: &[(T, u64)]) -> String {
+    let on = weights.iter().filter(|(_, weight)| *weight > 0);
+    on.map(|(choice, _)| format!("{choice:?}")).collect::<Vec<_>>().join("+")
+}
+
+/// Leaves only what `text` names.
+pub(crate) fn keep<T: std::fmt::Debug>(weights: &mut [(T, u64)], text: &str) -> Result<(), String> {
+    let wanted: Vec<&str> = text.split('+').filter(|name| !name.is_empty()).collect();
+    let known: Vec<String> = weights.iter().map(|(choice, _)| format!("{choice:?}")).collect();
+    if let Some(name) = wanted.iter().find(|name| !known.iter().any(|known| known == *name)) {
+        return Err(format!("nothing is called {name}"));
+    }
+    for ((_, weight), name) in weights.iter_mut().zip(&known) {
+        let is_wanted = wanted.contains(&name.as_str());
+        *weight = if is_wanted { (*weight).max(1) } else { 0 };
+    }
+    Ok(())
 }
 
 /// A weight near `weight`, or 0 in one of `out_of` cases.

@@ -1,6 +1,7 @@
 //! The simulator on a fixed list of seeds, and that a seed says everything.
 
 use super::*;
+use crate::shrink::Shrink;
 
 /// Seeds of every test run.
 const SEED_COUNT: u64 = 60;
@@ -42,7 +43,9 @@ fn no_promise_is_broken_and_every_fault_fires() {
 fn one_seed() {
     let Ok(seed) = std::env::var("KOINE_SIM_SEED") else { return };
     let seed = seed.parse().expect("KOINE_SIM_SEED is a number");
-    let report = run(Options::from_seed(seed), Trace::whole());
+    let text = std::env::var("KOINE_SIM_OPTIONS").unwrap_or_default();
+    let options = Options::from_text(seed, &text).expect("KOINE_SIM_OPTIONS as a hunt printed it");
+    let report = run(options, Trace::whole());
     println!("{}", report.trace.text());
     report.outcome.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
 }
@@ -56,4 +59,28 @@ fn the_same_seed_twice_gives_the_same_trace_byte_for_byte() {
         assert_eq!(differs, None, "seed {seed}");
         assert!(first == second && first.lines().count() > 1000);
     }
+}
+
+/// The whole chain: a broken promise is seen, made small, and seen again from the text alone.
+#[test]
+fn a_disk_that_lies_about_syncs_is_caught_and_the_run_made_small() {
+    let found = (0..40).find_map(|seed| {
+        let options = Options { is_lying: true, ..Options::from_seed(seed) };
+        let violation = run(options.clone(), Trace::tail()).outcome.err()?;
+        Some((options, violation))
+    });
+    let (options, violation) = found.expect("what was acknowledged is gone after a crash");
+    let mut runs = 0;
+    let shrunk = shrink::shrink(
+        options.clone(),
+        violation,
+        |options| run(options.clone(), Trace::tail()).outcome.err(),
+        || {
+            runs += 1;
+            runs < 150
+        },
+    );
+    assert!(shrunk.options.steps < options.steps / 2, "{}", shrunk.options.text());
+    let again = Options::from_text(options.seed, &shrunk.options.text()).expect("its own text");
+    assert_eq!(run(again, Trace::tail()).outcome, Err(shrunk.violation));
 }

@@ -9,6 +9,7 @@ mod machine;
 mod process;
 mod project;
 mod report;
+mod sim;
 mod test;
 mod tidy;
 
@@ -18,6 +19,8 @@ const HELP: &str = "\
 cargo xtask test                 everything: format, lints, tidy, tests, simulator, real clients
 cargo xtask tidy [--ratchet]     the rules that no compiler checks; --ratchet lowers the recorded sizes
 cargo xtask codegen [--check]    write the Kafka codec anew from its schema files, or only compare
+cargo xtask sim [--minutes N] [--from SEED] [--seeds N] [--jobs N] [--keep-going] [--no-shrink] [--json]
+                                 fresh seeds for the simulator, 1 minute on all cores
 cargo xtask clients              set up the client programs below target/clients and stop
 cargo xtask hostile [--tries N] [--seed N]
                                  N tries (100,000) of hostile bytes on each listener of a release build
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(rest),
         "clients" => clients::run(rest),
         "codegen" => codegen::run(rest.iter().any(|argument| argument == "--check")),
+        "sim" => sim::run(rest),
         "hostile" => hostile::run(rest),
         "conformance" => conformance::run(rest),
         "help" | "--help" => {

@@ -51,6 +51,7 @@ struct State {
     syncs: u64,
     fail_sync: Option<u64>,
     fail_write: Option<u64>,
+    lies: bool,
     capacity: Option<u64>,
 }
 
@@ -329,6 +330,11 @@ impl MemoryDisk {
         self.lock().fail_write = Some(skip);
     }
 
+    /// From now on a `sync` of a file says it is done and does nothing.
+    pub fn lie_about_syncs(&self, lies: bool) {
+        self.lock().lies = lies;
+    }
+
     /// Total size of the device; `None` is without limit. Creating or growing beyond it fails with
     /// `StorageFull`.
     pub fn limit(&self, capacity: Option<u64>) {
@@ -446,7 +452,11 @@ impl Disk for MemoryDisk {
             }
             *skip -= 1;
         }
-        state.inode(file)?.1.sync();
+        let lies = state.lies;
+        let (_, inode) = state.inode(file)?;
+        if !lies {
+            inode.sync();
+        }
         state.syncs += 1;
         Ok(())
     }

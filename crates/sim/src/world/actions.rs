@@ -598,7 +598,7 @@ impl World {
     }
 
     pub(super) fn declare(&mut self, slot: usize) {
-        if self.model.usable().count() >= self.options.stream_count_max {
+        if self.model.usable().count() as u64 >= self.options.stream_count_max {
             return;
         }
         let serial = self.serial();
@@ -611,7 +611,7 @@ impl World {
     }
 
     pub(super) fn create_topic(&mut self, slot: usize) {
-        if self.model.usable().count() >= self.options.stream_count_max {
+        if self.model.usable().count() as u64 >= self.options.stream_count_max {
             return;
         }
         let serial = self.serial();

@@ -136,7 +136,7 @@ impl World {
             schedule: Rng::new(seed ^ 0x5343_4845_4455_4C45),
             workload: Rng::new(seed ^ 0x574F_524B_4C4F_4144),
             faults: Rng::new(seed ^ 0x4641_554C_5453_0000),
-            clients: (0..=options.client_count).map(Client::new).collect(),
+            clients: (0..=options.client_count as usize).map(Client::new).collect(),
             model: Model::default(),
             serials: 0,
             client_steps: 0,
@@ -157,6 +157,7 @@ impl World {
             options,
         };
         world.now.wall = world.wall(moment.0);
+        world.disk.lie_about_syncs(world.options.is_lying);
         world
     }
 

@@ -52,7 +52,7 @@ impl World {
         let limits = Limits { output_bytes_max: OUTPUT_BYTES_MAX, ..Limits::default() };
         ShardConfig {
             shard,
-            layout: Layout { shard_count: options.shard_count },
+            layout: Layout { shard_count: options.shard_count as u16 },
             node: NodeInfo {
                 node_id: 1,
                 cluster_id: "simulated".to_owned(),
@@ -73,7 +73,7 @@ impl World {
     }
 
     fn try_open(&self) -> Result<Vec<Shard>, ShardOpenError> {
-        let layout = Layout { shard_count: self.options.shard_count };
+        let layout = Layout { shard_count: self.options.shard_count as u16 };
         let mut shards: Vec<Shard> = Vec::new();
         for id in layout.shards() {
             let metadata = shards.first().map(|first| first.metadata().encode());
