@@ -1,5 +1,6 @@
 //! Why a run ended early. Shown to a person, never matched on text.
 
+use koine_workload::frames::Malformed;
 use std::fmt;
 use std::io;
 
@@ -28,6 +29,12 @@ impl fmt::Display for Failure {
             Failure::Closed => write!(f, "the broker closed a connection"),
             Failure::Stopped => write!(f, "stopped"),
         }
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(Malformed(what): Malformed) -> Self {
+        Failure::Malformed(what)
     }
 }
 

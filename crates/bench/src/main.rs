@@ -19,7 +19,6 @@ mod run;
 mod shared;
 mod tally;
 mod usage;
-mod wire;
 
 use plan::ProtocolName;
 use protocol::Protocol;

@@ -8,7 +8,7 @@ use crate::payload::{pattern, Ledger, Share, Stamp, STAMP_BYTES};
 use crate::plan::{Mode, Plan};
 use crate::protocol::Link;
 use crate::tally::Tally;
-use crate::wire::{Put, Reader};
+use koine_workload::frames::wire::{Put, Reader};
 
 /// What the next frame must be.
 #[derive(Clone, Copy, Debug)]

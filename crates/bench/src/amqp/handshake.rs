@@ -4,7 +4,7 @@ use super::{frame, frame_bytes, method, put_method, unexpected, Amqp, Frame};
 use crate::dialogue::Dialogue;
 use crate::failure::Failure;
 use crate::plan::Plan;
-use crate::wire::{Put, Reader};
+use koine_workload::frames::wire::{Put, Reader};
 
 pub const CHANNEL: u16 = 1;
 /// What we ask for when the broker sets no limit.

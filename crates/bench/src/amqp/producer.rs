@@ -11,7 +11,7 @@ use crate::payload::{pattern, Stamp};
 use crate::plan::Plan;
 use crate::protocol::Link;
 use crate::tally::Tally;
-use crate::wire::{Put, Reader};
+use koine_workload::frames::wire::{Put, Reader};
 
 /// Property flags: delivery-mode present (bit 12).
 const HAS_DELIVERY_MODE: u16 = 0x1000;

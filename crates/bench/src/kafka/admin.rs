@@ -4,7 +4,7 @@ use super::{finish, frame_bytes, key, refused, request, CORRELATION_POSITION};
 use crate::dialogue::Dialogue;
 use crate::failure::Failure;
 use crate::plan::Plan;
-use crate::wire::{Put, Reader};
+use koine_workload::frames::wire::{Put, Reader};
 use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -80,10 +80,10 @@ impl Admin {
         let mut reader = Reader::new(&answer, "CreateTopics response");
         reader.i32()?; // throttle time
         if reader.count()? != 1 {
-            return Err(reader.malformed());
+            return Err(reader.malformed().into());
         }
         reader.short_bytes()?; // name
-        reader.i16()
+        Ok(reader.i16()?)
     }
 
     pub fn delete_topic(&mut self, name: &str) -> Result<(), Failure> {
@@ -95,7 +95,7 @@ impl Admin {
         let mut reader = Reader::new(&answer, "DeleteTopics response");
         reader.i32()?; // throttle time
         if reader.count()? != 1 {
-            return Err(reader.malformed());
+            return Err(reader.malformed().into());
         }
         reader.short_bytes()?; // name
         match reader.i16()? {
@@ -136,7 +136,7 @@ impl Admin {
         reader.short_bytes()?; // cluster id
         reader.i32()?; // controller
         if reader.count()? != 1 {
-            return Err(reader.malformed());
+            return Err(reader.malformed().into());
         }
         let code = reader.i16()?;
         reader.short_bytes()?; // name
@@ -195,17 +195,17 @@ impl Admin {
         let answer = self.ask(frame)?;
         let mut reader = Reader::new(&answer, "ListOffsets response");
         if reader.count()? != 1 {
-            return Err(reader.malformed());
+            return Err(reader.malformed().into());
         }
         reader.short_bytes()?; // name
         if reader.count()? != 1 {
-            return Err(reader.malformed());
+            return Err(reader.malformed().into());
         }
         reader.i32()?; // partition
         let code = reader.i16()?;
         reader.i64()?; // timestamp
         match code {
-            0 => reader.i64().map(Ok),
+            0 => Ok(Ok(reader.i64()?)),
             code => transient("ListOffsets", code),
         }
     }

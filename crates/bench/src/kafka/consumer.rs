@@ -8,9 +8,9 @@ use crate::payload::{pattern, Ledger, Share, Stamp, STAMP_BYTES};
 use crate::plan::{Mode, Plan};
 use crate::protocol::Link;
 use crate::tally::Tally;
-use crate::wire::{Put, Reader};
 use bytes::Bytes;
 use koine_broker::batch::{records, BatchHeader, BatchLimits};
+use koine_workload::frames::wire::{Put, Reader};
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 const MAX_WAIT_MS: i32 = 500;

@@ -9,22 +9,10 @@ use crate::dialogue::Dialogue;
 use crate::failure::Failure;
 use crate::plan::{Mode, Plan};
 use crate::protocol::{Opened, Protocol};
-use crate::wire::{Put, Reader};
+use koine_workload::frames;
+use koine_workload::frames::kafka::{finish, first_frame, frame_bytes, key, CORRELATION_POSITION};
 
 pub const CLIENT_ID: &str = "koine-bench";
-
-/// API keys.
-mod key {
-    pub const PRODUCE: i16 = 0;
-    pub const FETCH: i16 = 1;
-    pub const LIST_OFFSETS: i16 = 2;
-    pub const METADATA: i16 = 3;
-    pub const CREATE_TOPICS: i16 = 19;
-    pub const DELETE_TOPICS: i16 = 20;
-}
-
-/// Bytes from the frame's start to its correlation id: size, key, version.
-const CORRELATION_POSITION: usize = 8;
 
 #[derive(Default)]
 pub struct Kafka {
@@ -96,33 +84,8 @@ impl Protocol for Kafka {
     }
 }
 
-/// Begins a request; [`finish`] writes its size.
 fn request(key: i16, version: i16, correlation: i32) -> Vec<u8> {
-    let mut frame = vec![0; 4];
-    frame.put_i16(key);
-    frame.put_i16(version);
-    frame.put_i32(correlation);
-    frame.put_short_text(CLIENT_ID);
-    frame
-}
-
-fn finish(mut frame: Vec<u8>) -> Vec<u8> {
-    let size = (frame.len() - 4) as i32;
-    frame[..4].copy_from_slice(&size.to_be_bytes());
-    frame
-}
-
-/// Size of the frame at the front, its own length field included.
-fn frame_bytes(input: &[u8]) -> Option<usize> {
-    let size = input.first_chunk::<4>()?;
-    // A negative size becomes one that no limit allows.
-    Some((u32::from_be_bytes(*size) as usize).saturating_add(4))
-}
-
-/// The first whole frame's content behind its size, and the bytes it takes.
-fn first_frame<'a>(input: &'a [u8], what: &'static str) -> Option<(Reader<'a>, usize)> {
-    let bytes = frame_bytes(input)?;
-    Some((Reader::new(input.get(4..bytes)?, what), bytes))
+    frames::kafka::request(key, version, correlation, CLIENT_ID)
 }
 
 /// An error code as a failure; the codes that a load can meet have names.

@@ -9,9 +9,9 @@ use crate::payload::{pattern, Stamp};
 use crate::plan::Plan;
 use crate::protocol::Link;
 use crate::tally::Tally;
-use crate::wire::Put;
 use koine_base::checksum::{crc32c, crc32c_append};
 use koine_broker::batch::BatchBuilder;
+use koine_workload::frames::wire::Put;
 use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -165,11 +165,11 @@ impl Link for Producer {
             // Requests in flight carry the latest correlation ids.
             let expect = self.correlation.wrapping_sub(self.in_flight.len() as i32);
             if reader.i32()? != expect || reader.count()? != 1 {
-                return Err(reader.malformed());
+                return Err(reader.malformed().into());
             }
             reader.short_bytes()?; // name
             if reader.count()? != 1 {
-                return Err(reader.malformed());
+                return Err(reader.malformed().into());
             }
             reader.i32()?; // partition
             match reader.i16()? {

@@ -4,7 +4,7 @@ use super::{first_packet, kind, packet_bytes, put_packet, topic, FLAGS};
 use crate::dialogue::Dialogue;
 use crate::failure::Failure;
 use crate::plan::Plan;
-use crate::wire::{Put, Reader};
+use koine_workload::frames::wire::{Put, Reader};
 
 /// CONNECT flag.
 const CLEAN_START: u8 = 0x02;
@@ -60,7 +60,7 @@ fn receive_maximum(reader: &mut Reader) -> Result<u16, Failure> {
     let length = reader.u8()?;
     if length >= 0x80 {
         // Longer than any broker's here; the default is then only a guess, so do without it.
-        return Err(reader.malformed());
+        return Err(reader.malformed().into());
     }
     let mut properties = Reader::new(reader.take(usize::from(length))?, "CONNACK");
     while let Ok(property) = properties.u8() {
@@ -79,7 +79,7 @@ fn receive_maximum(reader: &mut Reader) -> Result<u16, Failure> {
                 properties.short_bytes()?;
                 properties.short_bytes()?;
             }
-            _ => return Err(properties.malformed()),
+            _ => return Err(properties.malformed().into()),
         }
     }
     Ok(receive_max)

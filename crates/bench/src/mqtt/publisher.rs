@@ -8,7 +8,7 @@ use crate::payload::{pattern, Stamp, STAMP_BYTES};
 use crate::plan::Plan;
 use crate::protocol::Link;
 use crate::tally::Tally;
-use crate::wire::Put;
+use koine_workload::frames::wire::Put;
 
 struct Template {
     packet: Vec<u8>,

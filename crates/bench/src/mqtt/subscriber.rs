@@ -7,7 +7,7 @@ use crate::payload::{pattern, Ledger, Share, Stamp, STAMP_BYTES};
 use crate::plan::Plan;
 use crate::protocol::Link;
 use crate::tally::Tally;
-use crate::wire::Reader;
+use koine_workload::frames::wire::Reader;
 
 pub struct Subscriber {
     version: u8,
@@ -49,7 +49,7 @@ impl Subscriber {
             let length = reader.u8()?;
             // Longer properties would take a length of two bytes; nothing here makes any.
             if length >= 0x80 {
-                return Err(reader.malformed());
+                return Err(reader.malformed().into());
             }
             reader.take(usize::from(length))?;
         }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
     use crate::clock::Window;
     use crate::plan::tests::plan;
-    use crate::wire::Put;
+    use koine_workload::frames::wire::Put;
 
     fn publish(plan: &Plan, sequence: u32) -> Vec<u8> {
         let mut content = Vec::new();

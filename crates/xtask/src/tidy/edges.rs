@@ -16,7 +16,7 @@ const PROTOCOLS: &[&str] = &["koine-kafka", "koine-amqp", "koine-mqtt"];
 const CODEC: &[&str] = &["koine-base", "koine-broker"];
 
 /// Every crate of the workspace and the crates of ours that it may use.
-const ALLOWED: [(&str, &[&[&str]]); 11] = [
+const ALLOWED: [(&str, &[&[&str]]); 12] = [
     ("koine-base", &[]),
     ("koine-log", &[&["koine-base"]]),
     ("koine-broker", &[&["koine-base"]]),
@@ -25,9 +25,10 @@ const ALLOWED: [(&str, &[&[&str]]); 11] = [
     ("koine-amqp", &[CODEC]),
     ("koine-mqtt", &[CODEC]),
     ("koine", &[ENGINE, PROTOCOLS]),
-    ("koine-sim", &[ENGINE, PROTOCOLS]),
-    ("koine-bench", &[CODEC, PROTOCOLS]),
-    ("xtask", &[]),
+    ("koine-workload", &[&["koine-base"]]),
+    ("koine-sim", &[ENGINE, PROTOCOLS, &["koine-workload"]]),
+    ("koine-bench", &[CODEC, PROTOCOLS, &["koine-workload"]]),
+    ("xtask", &[&["koine-workload"]]),
 ];
 
 pub fn check() -> Result<Vec<Problem>, String> {

@@ -1,6 +1,6 @@
 //! Big-endian reading with every length checked, and writing. All three protocols are big-endian.
 
-use crate::failure::Failure;
+use super::Malformed;
 
 /// A checked reader; `what` names the frame in errors.
 #[derive(Clone, Copy, Debug)]
@@ -18,65 +18,70 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
-    pub fn malformed(&self) -> Failure {
-        Failure::Malformed(self.what)
+    pub fn malformed(&self) -> Malformed {
+        Malformed(self.what)
     }
 
-    pub fn take(&mut self, count: usize) -> Result<&'a [u8], Failure> {
+    pub fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let (head, rest) = self.rest.split_at_checked(count).ok_or(self.malformed())?;
         self.rest = rest;
         Ok(head)
     }
 
-    pub fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Failure> {
+    pub fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(self.malformed())?;
         self.rest = rest;
         Ok(*head)
     }
 
-    pub fn u8(&mut self) -> Result<u8, Failure> {
+    pub fn u8(&mut self) -> Result<u8, Malformed> {
         Ok(self.chunk::<1>()?[0])
     }
 
-    pub fn u16(&mut self) -> Result<u16, Failure> {
+    pub fn u16(&mut self) -> Result<u16, Malformed> {
         self.chunk().map(u16::from_be_bytes)
     }
 
-    pub fn i16(&mut self) -> Result<i16, Failure> {
+    pub fn i16(&mut self) -> Result<i16, Malformed> {
         self.chunk().map(i16::from_be_bytes)
     }
 
-    pub fn u32(&mut self) -> Result<u32, Failure> {
+    pub fn u32(&mut self) -> Result<u32, Malformed> {
         self.chunk().map(u32::from_be_bytes)
     }
 
-    pub fn i32(&mut self) -> Result<i32, Failure> {
+    pub fn i32(&mut self) -> Result<i32, Malformed> {
         self.chunk().map(i32::from_be_bytes)
     }
 
-    pub fn i64(&mut self) -> Result<i64, Failure> {
+    pub fn i64(&mut self) -> Result<i64, Malformed> {
         self.chunk().map(i64::from_be_bytes)
     }
 
-    pub fn u64(&mut self) -> Result<u64, Failure> {
+    pub fn u64(&mut self) -> Result<u64, Malformed> {
         self.chunk().map(u64::from_be_bytes)
     }
 
     /// Bytes behind a 16-bit length; -1 (Kafka's null) is empty.
-    pub fn short_bytes(&mut self) -> Result<&'a [u8], Failure> {
+    pub fn short_bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.i16()?;
         self.take(length.max(0) as usize)
     }
 
     /// Bytes behind an 8-bit length (AMQP's short string).
-    pub fn tiny_bytes(&mut self) -> Result<&'a [u8], Failure> {
+    pub fn tiny_bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.u8()?;
         self.take(usize::from(length))
     }
 
+    /// All bytes left.
+    pub fn take_rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
     /// A 32-bit count of elements; -1 (Kafka's null array) is none. Every element takes a byte or
     /// more, so a count above the bytes left is false.
-    pub fn count(&mut self) -> Result<usize, Failure> {
+    pub fn count(&mut self) -> Result<usize, Malformed> {
         let count = self.i32()?.max(0) as usize;
         if count > self.rest.len() {
             return Err(self.malformed());
