@@ -1,0 +1,19 @@
+//! What an MQTT session is pushed: at least once or exactly once by QoS, in order per topic and
+//! publisher, with DUP on what comes again.
+
+use super::writes::Place;
+use super::{Kind, Verdict};
+use crate::history::{How, Promise, Read};
+
+pub fn check(place: &Place<'_, '_>, qos: u8, verdict: &mut Verdict) {
+    // QoS 0, of either side, promises nothing.
+    place.check_lost(|write| qos > 0 && write.promise != Promise::Nothing, verdict);
+    let again = |read: &Read| match read.how {
+        How::Pushed { qos: 1, dup: true } => None,
+        How::Pushed { qos: 1, .. } => Some(Kind::NotFlagged),
+        // The client tells repetitions of one exchange itself (MQTT 5 §4.3.3): this is another.
+        _ => Some(Kind::Duplicated),
+    };
+    place.check_repeats(again, verdict);
+    place.check_order(place.reads().iter().copied(), |_| (), verdict);
+}
