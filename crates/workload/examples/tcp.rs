@@ -1,4 +1,5 @@
-//! Runs a mix against a node on this machine: `tcp KAFKA_PORT AMQP_PORT MQTT_PORT SECONDS SEED`.
+//! Runs a mix against a node on this machine: `tcp KAFKA_PORT AMQP_PORT MQTT_PORT SECONDS SEED`. With the
+//! word `lenient` a QoS 2 publish that was repeated over a crash may be stored twice.
 
 use koine_workload::mix::{Mix, MixOptions};
 use koine_workload::tcp::{Addresses, TcpHost};
@@ -13,7 +14,9 @@ fn main() {
     let at = |port: u64| ([127, 0, 0, 1], port as u16).into();
     let addresses = Addresses { kafka: at(kafka), amqp: at(amqp), mqtt: at(mqtt) };
     let mut host = TcpHost::new(addresses);
-    let mut mix = Mix::new(MixOptions::new(seed));
+    let mut options = MixOptions::new(seed);
+    options.rules.qos2_once_over_crash = !std::env::args().any(|text| text == "lenient");
+    let mut mix = Mix::new(options);
     host.run_for(&mut mix, Duration::from_secs(seconds));
     let is_drained = host.drain(&mut mix, Duration::from_secs(60));
     println!("drained: {is_drained}, open: {:?}", mix.unfinished());

@@ -129,7 +129,8 @@ impl Publisher {
             let outcome = if is_failure { Outcome::Unknown } else { Outcome::Ok(None) };
             step.history.end(write, outcome);
         }
-        if is_failure {
+        // PUBCOMP with a failure is no refusal: PUBREL was repeated, and is done with (§4.3.3).
+        if is_failure && answer != kind::PUBCOMP {
             step.note(self.process, Note::Refused("PUBLISH: a reason of failure".to_owned()));
         }
         if ends {
