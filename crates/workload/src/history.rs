@@ -23,6 +23,9 @@ pub type Order = u64;
 pub struct Route {
     pub name: String,
     pub sinks: Vec<SinkId>,
+    /// Those of the sinks that get a copy of what another one gets: what is sent again with a sequence
+    /// number is stored once there, and may be copied again.
+    pub copies: Vec<SinkId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +193,8 @@ pub struct History {
 
 impl History {
     pub fn route(&mut self, name: impl Into<String>, sinks: &[SinkId]) -> RouteId {
-        self.routes.push(Route { name: name.into(), sinks: sinks.to_vec() });
+        let (name, sinks) = (name.into(), sinks.to_vec());
+        self.routes.push(Route { name, sinks, copies: Vec::new() });
         self.routes.len() - 1
     }
 

@@ -137,6 +137,10 @@ fn add_kafka(
     let mut partitions = Vec::new();
     let mut add = |topic: String, partition: i32, log: SinkId, sinks: &[SinkId]| {
         let route = history.route(format!("kafka {topic}/{partition}"), sinks);
+        if log == places.s_log {
+            let others = sinks.iter().copied().filter(|sink| *sink != log);
+            history.routes[route].copies = others.collect();
+        }
         targets.push(kafka::Target { topic: topic.clone(), partition, route });
         partitions.push(kafka::Partition { topic, partition, sink: log });
     };

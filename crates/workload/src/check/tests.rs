@@ -43,8 +43,14 @@ fn places() -> History {
     history
 }
 
-/// A route reaches what its name says: `log`, `kept`, `queue`, `s0`, `s1`, `s2`.
+/// A route reaches what its name says: `log`, `kept`, `queue`, `s0`, `s1`, `s2`; `forward` reaches the log
+/// and, with a copy, the queue.
 fn route(history: &mut History, name: &str) -> usize {
+    if name == "forward" {
+        let route = history.route(name, &[LOG, QUEUE]);
+        history.routes[route].copies = vec![QUEUE];
+        return route;
+    }
     let sink = match name {
         "log" => LOG,
         "kept" => KEPT,
@@ -174,6 +180,12 @@ fn queues() {
         Kind::NotFlagged,
         "w 1.1 queue once; again 1.1; ok 1.1; q 1.1; q 1.1",
         "w 1.1 queue least; again 1.1; ok 1.1; q 1.1; q 1.1",
+    );
+    // A copy may be made again, the record itself not.
+    check(
+        Kind::DuplicateOffsets,
+        "w 1.1 forward once; again 1.1; ok 1.1; log 1.1 0; log 1.1 1; q 1.1; q 1.1",
+        "w 1.1 forward once; again 1.1; ok 1.1; log 1.1 0; q 1.1; q 1.1",
     );
     check(
         Kind::Reordered,

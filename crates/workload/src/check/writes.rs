@@ -80,7 +80,10 @@ impl<'w, 'a> Place<'w, 'a> {
             && match write.promise {
                 Promise::AtLeastOnce => true,
                 Promise::ExactlyOnce => !self.writes.rules.qos2_once_over_crash,
-                Promise::Nothing | Promise::Once => false,
+                Promise::Once => {
+                    self.writes.history.routes[write.route].copies.contains(&self.sink)
+                }
+                Promise::Nothing => false,
             }
     }
 
