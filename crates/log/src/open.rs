@@ -210,6 +210,15 @@ impl<'d> Opener<'d> {
                 return Err(corrupt(path, 0, CorruptReason::WalHeader));
             }
         }
+        for found in &old {
+            // A file that was used again, and whose new header was acknowledged and lost, looks like
+            // the old file that it was. Its first frame knows better.
+            let path = slot_path(&self.directory, found.slot.number);
+            let newer = holds_newer_frames(self.disk, found.slot.file, newest, true);
+            if newer.map_err(io_error("read", &path))? {
+                return Err(corrupt(path, 0, CorruptReason::WalHeader));
+            }
+        }
         for (expected, found) in (replay_from..).zip(&needed) {
             if found.header.sequence != expected {
                 return Err(self.missing(checkpoints, expected));

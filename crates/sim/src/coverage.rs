@@ -65,6 +65,29 @@ marks! {
     TopicDeleted,
     /// A record larger than a WAL file.
     HugeRecord,
+    /// Bits flipped while the node was down.
+    FlippedAtRest,
+    /// Bits flipped below a running node.
+    FlippedWhileRunning,
+    /// A write was acknowledged and never reached the disk.
+    WriteLost,
+    /// A write landed somewhere else.
+    WriteMisdirected,
+    ReadFailed,
+    /// The node refused to start on damaged files.
+    StartRefused,
+    /// It started once they were as before.
+    StartedAfterRepair,
+    /// A request was refused because what it asks for is damaged.
+    RefusedCorrupt,
+    /// Consumers of a stream that cannot be read were sent away.
+    CancelledCorrupt,
+    /// The node gave up on finding damage.
+    StoppedCorrupt,
+    /// There was damage, and the run went on to its end.
+    LivedWithDamage,
+    /// Damage to the very end of a log passed for a torn write.
+    DamageExcused,
 }
 
 /// How often each mark fired.

@@ -18,7 +18,7 @@ const RUN_TIME_MAX: Duration = Duration::from_secs(120);
 const SHRINK_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// With so many seeds every mark must have fired.
-const SEEDS_FOR_ALL_MARKS: u64 = 500;
+const SEEDS_FOR_ALL_MARKS: u64 = 10_000;
 
 #[derive(Clone, Debug)]
 pub struct Plan {

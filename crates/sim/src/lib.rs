@@ -8,11 +8,13 @@
 //!
 //! - [`options`]: what one run is made of, drawn from its seed;
 //! - [`world`]: the node, the scheduler, the faults and the clients;
+//! - [`disk`]: a disk that goes wrong without saying so;
 //! - [`model`]: what was promised, after Jepsen's `total-queue` and `kafka` checkers;
 //! - [`shrink`]: making a failing run small;
 //! - [`coverage`]: which faults and situations really came about.
 
 pub mod coverage;
+pub mod disk;
 pub mod model;
 pub mod options;
 pub mod shrink;

@@ -43,7 +43,12 @@ impl Options {
     pub fn from_seed(seed: u64) -> Options {
         let rng = &mut Rng::new(seed ^ 0x6B6F_696E_6500_0001);
         let faults = Fault::ALL.iter().map(|(fault, weight)| (*fault, swarm(rng, *weight, 3)));
-        let faults: Vec<_> = faults.collect();
+        let mut faults: Vec<_> = faults.collect();
+        // What is damaged cannot be judged, so most runs do without.
+        if !rng.chance(1, 4) {
+            let harmful = faults.iter_mut().filter(|(fault, _)| fault.does_damage());
+            harmful.for_each(|(_, weight)| *weight = 0);
+        }
         let actions = Action::ALL.iter().map(|(action, weight)| (*action, swarm(rng, *weight, 5)));
         let actions = actions.collect();
         Options {
@@ -107,7 +112,12 @@ impl Shrink for Options {
         for (key, least) in NUMBERS {
             let mut now = self.clone();
             let Ok(value) = now.number(key).copied() else { continue };
-            all.extend(smaller(value, least).into_iter().filter_map(|value| {
+            let values = match key {
+                // A smaller number means more of them.
+                "huge" if value > 0 => vec![0],
+                _ => smaller(value, least),
+            };
+            all.extend(values.into_iter().filter_map(|value| {
                 let mut simpler = self.clone();
                 *simpler.number(key).ok()? = value;
                 Some(simpler)

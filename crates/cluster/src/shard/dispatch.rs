@@ -82,7 +82,7 @@ impl Shard {
                     Window::Has | Window::Skipped => continue,
                     Window::Waits => break,
                     Window::Broken => {
-                        self.cancel_consumers(id);
+                        self.cancel_pushed(id);
                         break;
                     }
                 }
@@ -183,7 +183,7 @@ impl Shard {
             Err(_) => Window::Broken,
         };
         if let Window::Broken = window {
-            self.cancel_consumers(id);
+            self.cancel_pushed(id);
             return self.refuse_pulls(id, Refusal::Corrupt);
         }
         self.deliverable.push(id);
@@ -244,7 +244,25 @@ impl Shard {
         let Some(subscription) = self.subscription(id) else {
             return;
         };
-        let mut ids: Vec<_> = subscription.links.keys().copied().collect();
+        let ids: Vec<_> = subscription.links.keys().copied().collect();
+        self.cancel_links(id, ids);
+    }
+
+    /// The stream cannot be read. Whoever is sent records hears it now; whoever pulls hears it with the
+    /// next pull, and may still settle what it holds.
+    fn cancel_pushed(&mut self, id: StreamId) {
+        let Some(subscription) = self.subscription(id) else {
+            return;
+        };
+        let pushed = subscription.links.iter().filter(|(_, link)| !link.pull_only);
+        let ids: Vec<_> = pushed.map(|(id, _)| *id).collect();
+        self.cancel_links(id, ids);
+    }
+
+    fn cancel_links(&mut self, id: StreamId, mut ids: Vec<cursor::ConsumerId>) {
+        let Some(subscription) = self.subscription(id) else {
+            return;
+        };
         ids.sort_unstable();
         let links: Vec<_> = ids.into_iter().filter_map(|id| subscription.detach(id)).collect();
         for link in links.into_iter().filter(|link| !link.pull_only) {

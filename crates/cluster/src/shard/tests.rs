@@ -442,6 +442,35 @@ fn a_pull_that_waits_for_the_disk_is_answered_whatever_happens_to_the_queue() {
     );
 }
 
+fn damage(disk: &MemoryDisk, wanted: &[u8]) {
+    for path in disk.paths() {
+        let bytes = disk.contents(&path).expect("it is listed");
+        if let Some(at) = bytes.windows(wanted.len()).position(|window| window == wanted) {
+            disk.flip(&path, at as u64, 0x40).expect("it is there");
+        }
+    }
+}
+
+#[test]
+fn who_holds_a_record_may_settle_it_though_the_queue_cannot_be_read_on() {
+    let disk = MemoryDisk::new();
+    let (mut node, client, stream) = with_backlog_on_disk(&disk, 400);
+    let pull = Request::Pull { token: 7, stream, consumer: 1, auto_settle: false };
+    let pulled = node.ask(&client, pull);
+    assert!(matches!(&pulled[..], [Event::Pulled { result: Ok(Some(_)), .. }]), "{pulled:?}");
+    damage(&disk, b"150 y");
+    let other = node.connect(0);
+    let events = node.ask(&other, attach(stream, 1, u32::MAX));
+    assert!(
+        events.iter().any(|event| matches!(event, Event::ConsumerCancelled { .. })),
+        "whoever is sent records hears that no more will come: {events:?}"
+    );
+    node.ask_only(&client, settle(stream, vec![(0, 0)], Settlement::Ack));
+    let events = node.ask(&client, Request::Status { token: 9, stream });
+    let [Event::Status { result: Ok(status), .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((status.ready, status.unacked), (399, 0));
+}
+
 #[test]
 fn what_is_synced_survives_a_crash() {
     let disk = MemoryDisk::new();

@@ -9,6 +9,7 @@ use crate::{
 use bytes::Bytes;
 use koine_base::disk::{Disk, MemoryDisk, Survival};
 use koine_base::{GroupId, Moment, StreamId};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 const GROUP: GroupId = GroupId(1);
@@ -256,6 +257,47 @@ fn with_segments() -> Shard {
     shard.settle();
     assert!(shard.log.stats().segments >= 2);
     shard
+}
+
+/// The disk acknowledged the header of a WAL file that is used again, and still has the one before.
+#[test]
+fn a_lost_header_of_a_recycled_file_is_reported() {
+    let mut shard = Shard::new(Arc::new(MemoryDisk::new()), small_config(), 1);
+    let stream = StreamId::new(GROUP, 1);
+    shard.propose(GROUP, &[Op::Create(stream)], true);
+    let mut headers: HashMap<String, Vec<u8>> = HashMap::new();
+    let mut tried = 0;
+    while tried < 3 {
+        let append = shard.next_batch(stream, 2, 300);
+        shard.propose(GROUP, &[append], true);
+        shard.settle();
+        if shard.log.checkpoint_due(shard.now) {
+            shard.checkpoint();
+            shard.settle();
+        }
+        for path in shard.disk.paths().into_iter().filter(|path| path.contains("/wal/")) {
+            let header = shard.disk.contents(&path).unwrap()[..48].to_vec();
+            let Some(before) = headers.insert(path.clone(), header.clone()) else { continue };
+            if before == header || before[..8] != header[..8] {
+                continue;
+            }
+            let put = |bytes: &[u8]| {
+                let file = shard.disk.open(&path).unwrap();
+                shard.disk.write_at(file, 0, &[bytes]).unwrap();
+                shard.disk.sync(file).unwrap();
+                shard.disk.close(file);
+            };
+            put(&before);
+            let Err(error) = Log::open(&*shard.disk, small_config()) else {
+                panic!("{path} holds acknowledged frames that nobody misses");
+            };
+            assert!(error.to_string().starts_with(&path), "{error}");
+            put(&header);
+            tried += 1;
+        }
+    }
+    shard.crash(Survival::Nothing);
+    shard.check_all();
 }
 
 #[test]

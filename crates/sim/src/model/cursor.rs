@@ -173,6 +173,18 @@ impl CursorModel {
         self.give_back(|by| by == holder);
     }
 
+    /// The node sent a consumer away: what it had just settled may have come too late.
+    pub fn sent_away(&mut self, holder: Holder) {
+        self.end(holder);
+        for state in self.states.values_mut() {
+            if let State::Settled(of) | State::Half(_, of) = state {
+                if of.by == holder.0 && of.sure < Sure::Stored {
+                    *state = State::Maybe;
+                }
+            }
+        }
+    }
+
     pub fn end_connection(&mut self, connection: u64) {
         self.disturbed = true;
         self.last_first.retain(|holder, _| holder.0 != connection);

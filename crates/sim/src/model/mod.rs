@@ -49,6 +49,8 @@ pub struct StreamModel {
     /// Deletions asked for and not refused yet.
     pub closing: u32,
     pub deleted: bool,
+    /// Some of it cannot be read any more, and the node says so.
+    pub is_damaged: bool,
     pub records: records::Records,
     pub cursor: cursor::CursorModel,
 }
@@ -63,6 +65,7 @@ impl StreamModel {
             has_retention: false,
             closing: 0,
             deleted: false,
+            is_damaged: false,
             records: records::Records::default(),
             cursor: cursor::CursorModel::default(),
         }
@@ -101,7 +104,7 @@ impl StreamModel {
 
     /// Everything was drained and read: is anything missing?
     pub fn close(&self, kept: &BTreeMap<u64, Value>) -> Checked {
-        if self.is_unsure() {
+        if self.is_unsure() || self.is_damaged {
             return Ok(());
         }
         self.records.check_order().map_err(|error| self.name_it(error))?;
@@ -195,6 +198,10 @@ impl Model {
 
     pub fn stream(&mut self, id: StreamId) -> Option<&mut StreamModel> {
         self.streams.get_mut(&id)
+    }
+
+    pub fn is_damaged(&self, id: StreamId) -> bool {
+        self.streams.get(&id).is_some_and(|stream| stream.is_damaged)
     }
 
     /// Streams that clients may still use.

@@ -42,7 +42,10 @@ impl World {
             }
             Event::ConsumerCancelled { consumer, stream } => {
                 self.clients[slot].consumers.remove(&consumer);
-                self.stream_gone(stream)
+                match self.may_be_unreadable() {
+                    true => self.sent_away(slot, stream, consumer),
+                    false => self.stream_gone(stream),
+                }
             }
             Event::Published { token, result } => {
                 let asked = self.asked(slot, token)?;
@@ -144,6 +147,10 @@ impl World {
         match result {
             Ok(()) => Ok(()),
             Err(Refusal::NotFound) => self.stream_gone(stream),
+            Err(Refusal::Corrupt) if self.may_be_unreadable() => {
+                self.refused_as_corrupt(stream);
+                Ok(())
+            }
             Err(Refusal::Busy) => {
                 self.mark(Mark::RefusedBusy);
                 Ok(())

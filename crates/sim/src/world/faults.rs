@@ -23,11 +23,17 @@ pub enum Fault {
     ClockJump,
     /// Every client goes at once.
     PeersGone,
+    /// Bits flip while the node is down.
+    FlipAtRest,
+    FlipWhileRunning,
+    LostWrite,
+    MisdirectedWrite,
+    ReadFailure,
 }
 
 impl Fault {
     /// With usual weights.
-    pub const ALL: [(Fault, u64); 11] = [
+    pub const ALL: [(Fault, u64); 16] = [
         (Fault::CrashLosingAll, 6),
         (Fault::CrashKeepingAll, 3),
         (Fault::CrashBySector, 6),
@@ -39,7 +45,23 @@ impl Fault {
         (Fault::DiskSlow, 3),
         (Fault::ClockJump, 3),
         (Fault::PeersGone, 2),
+        (Fault::FlipAtRest, 3),
+        (Fault::FlipWhileRunning, 3),
+        (Fault::LostWrite, 2),
+        (Fault::MisdirectedWrite, 2),
+        (Fault::ReadFailure, 3),
     ];
+
+    /// It leaves bytes on the disk that are not what was written.
+    pub(crate) fn does_damage(self) -> bool {
+        matches!(
+            self,
+            Fault::FlipAtRest
+                | Fault::FlipWhileRunning
+                | Fault::LostWrite
+                | Fault::MisdirectedWrite
+        )
+    }
 
     pub(super) fn is_crash(self) -> bool {
         matches!(
@@ -76,6 +98,10 @@ impl World {
                 let jump_ms = self.faults.below(200_000) as i64 - 100_000;
                 self.wall_ahead_ms += jump_ms;
             }
+            Fault::FlipAtRest => self.flip_at_rest()?,
+            Fault::FlipWhileRunning => self.flip_while_running(),
+            Fault::LostWrite | Fault::MisdirectedWrite => self.misfire(fault),
+            Fault::ReadFailure => self.disk.fail_read(Some(self.faults.below(6))),
             _ => {
                 for slot in 0..self.clients.len() {
                     self.drop_client(slot);

@@ -20,7 +20,10 @@ impl World {
         self.disk.fail_sync(u64::MAX);
         self.disk.fail_write(u64::MAX);
         self.disk.stop_after(1 << 60);
+        self.disk.fail_read(None);
+        self.disk.misfire(None);
         self.rest()?;
+        self.damage.forgive_reads(&self.disk);
         self.check_answered()?;
         for slot in 0..self.clients.len() {
             self.drop_client(slot);
@@ -111,6 +114,9 @@ impl World {
             let bytes_max = 1 << 16;
             self.clients[scout].request(Request::Read { token, stream, offset: next, bytes_max });
             self.ask(scout)?;
+            if self.model.is_damaged(stream) {
+                return Ok(());
+            }
             match self.kept.last_key_value() {
                 Some((last, _)) if *last >= next => next = last + 1,
                 _ if self.kept_bounds.is_some_and(|bounds| bounds.end == next) => {}
@@ -140,7 +146,10 @@ impl World {
         self.ask(scout)?;
         let holder = (self.clients[scout].raw(), consumer);
         for _ in 0..ROUNDS_MAX {
-            let Some(model) = self.model.streams.get(&stream) else { return Ok(()) };
+            let Some(model) = self.model.streams.get(&stream).filter(|model| !model.is_damaged)
+            else {
+                return Ok(());
+            };
             let held = model.cursor.held(holder);
             if held.is_empty() {
                 self.ask_status(scout, stream);

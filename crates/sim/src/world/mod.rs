@@ -7,16 +7,18 @@
 pub mod actions;
 mod answers;
 pub mod client;
+mod damage;
 pub mod faults;
 mod last_look;
 mod node;
 
 use crate::coverage::{Coverage, Mark};
+use crate::disk::FaultyDisk;
 use crate::model::{violation, Checked, Kind, Model, StreamModel, Value, Violation};
 use crate::options::Options;
 use crate::trace::Trace;
 use client::{Client, Puppet};
-use koine_base::disk::MemoryDisk;
+use damage::Damage;
 use koine_base::rng::Rng;
 use koine_base::{ConnectionId, Moment, Now, StreamId};
 use koine_broker::metadata::StreamOwner;
@@ -72,7 +74,9 @@ impl Task {
 
 pub struct World {
     options: Options,
-    disk: MemoryDisk,
+    disk: FaultyDisk,
+    /// What went wrong with it, and what the node may do about that.
+    damage: Damage,
     shards: Vec<Shard>,
     now: Now,
     wall_ahead_ms: i64,
@@ -122,7 +126,8 @@ impl World {
         let seed = options.seed;
         let moment = Moment(1_000_000);
         let mut world = World {
-            disk: MemoryDisk::new(),
+            disk: FaultyDisk::default(),
+            damage: Damage::default(),
             shards: Vec::new(),
             now: Now { moment, ..Now::default() },
             wall_ahead_ms: 0,
@@ -163,6 +168,11 @@ impl World {
 
     /// From the first start to the last look.
     pub fn live(mut self) -> Checked {
+        let outcome = self.live_on();
+        self.judge_damage(outcome)
+    }
+
+    fn live_on(&mut self) -> Checked {
         self.note(|| format!("seed {}", self.options.seed));
         self.open()?;
         for slot in 0..self.scout() {

@@ -93,13 +93,22 @@ impl World {
             }
             self.note(|| format!("life {}", self.life));
             self.is_broken = false;
+            self.decay();
+            let is_excusable = self.disk.is_excusable();
             match self.try_open() {
                 Ok(shards) => {
+                    self.damage.is_excused |= is_excusable;
                     self.shards = shards;
                     if self.get_ready()? {
                         self.note(|| "serves".to_owned());
+                        self.started();
                         return Ok(());
                     }
+                }
+                Err(error) if self.may_refuse_to_start(&error) => {
+                    self.note(|| format!("refuses to start: {error}"));
+                    self.repair()?;
+                    continue;
                 }
                 Err(_) if interrupted => {}
                 Err(error) => return violation(format!("the node cannot start: {error}")),
@@ -205,6 +214,7 @@ impl World {
 
     pub(super) fn run_disk(&mut self, shard: usize, request: IoRequest, number: u64) {
         let result = koine_log::execute(&self.disk, request);
+        self.note_misfires();
         let wait = 1 + self.schedule.below(30);
         self.schedule(wait, Task::DiskDone { shard, result, number });
     }
@@ -222,6 +232,7 @@ impl World {
                 text if text.contains("injected sync") => self.mark(Mark::SyncFailed),
                 text if text.contains("injected write") => self.mark(Mark::WriteFailed),
                 text if text.contains("has stopped") => {}
+                text if self.may_give_up(text) => self.count_death()?,
                 _ => return violation(format!("the log gave up: {text}")),
             }
             self.is_broken = true;
@@ -347,6 +358,7 @@ impl World {
                 }
             }
         }
+        self.note_misfires();
         let rng = &mut self.faults;
         self.disk.crash(match how {
             Fault::CrashLosingAll => Survival::Nothing,
