@@ -2,6 +2,7 @@
 //! the [`Shard`] that protocol sessions run on. Knows no protocol and does no I/O.
 
 pub mod consensus;
+pub mod doctor;
 pub mod entry;
 pub mod group;
 pub mod layout;

@@ -336,7 +336,8 @@ impl<'a> Copier<'a> {
                 next += 1;
             }
             let mut batches = Vec::new();
-            fetch_intervals(self.disk, file, &index[first..next], &mut batches).map_err(failed)?;
+            fetch_intervals(self.disk, file, run, &index, first..next, &mut batches)
+                .map_err(failed)?;
             self.add_all(batches, pack)?;
             first = next;
         }

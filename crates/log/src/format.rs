@@ -442,6 +442,20 @@ impl SegmentTrailer {
         seal(&mut bytes, 36);
         bytes
     }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<SegmentTrailer> {
+        if !sealed(bytes, 36) {
+            return None;
+        }
+        let mut fields = Fields(bytes);
+        let trailer = SegmentTrailer {
+            table_position: fields.u64()?,
+            run_count: fields.u32()?,
+            table_crc: fields.u32()?,
+            segment: fields.u64()?,
+        };
+        (fields.u64()? == TRAILER_MAGIC).then_some(trailer)
+    }
 }
 
 /// First bytes of a checkpoint file; the body's layout is in `manifest.rs`.

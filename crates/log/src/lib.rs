@@ -19,6 +19,7 @@ mod config;
 mod error;
 mod format;
 mod index_cache;
+mod inspect;
 mod io_plan;
 mod log;
 mod manifest;
@@ -43,6 +44,7 @@ mod tests;
 pub use config::{Config, FRAME_PAYLOAD_BYTES_MAX};
 pub use error::{CorruptReason, LogError, OpenError, ReadError};
 pub use format::WalPosition;
+pub use inspect::{bytes_to_inspect, inspect, Fault, Finding, Inspection, Lost, Seen};
 pub use io_plan::{execute, IoClass, IoRequest, IoResult};
 pub use log::{
     Bounds, Completion, GroupCheckpoint, Log, Placed, Placement, Pressure, ReadOutcome, ReadToken,

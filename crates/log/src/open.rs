@@ -29,7 +29,7 @@ impl Log {
     /// [`Log::repairs`]. On an error nothing on disk has changed.
     pub fn open(disk: &dyn Disk, config: Config) -> Result<(Log, Replay<'_>), OpenError> {
         config.check();
-        let opener = Opener { disk, directory: config.directory.clone() };
+        let opener = Opener::new(disk, &config.directory);
         opener.make_dirs()?;
         let checkpoints = opener.read_checkpoints()?;
         let (slots, blanks) = opener.read_slots()?;
@@ -61,19 +61,19 @@ impl Checkpoints {
     }
 }
 
-struct FoundSlot {
-    slot: Slot,
-    header: WalHeader,
+pub(crate) struct FoundSlot {
+    pub slot: Slot,
+    pub header: WalHeader,
     /// Highest position that the file itself says was durable.
-    mark: WalPosition,
+    pub mark: WalPosition,
     /// Bits of header and marks that are inverted on disk.
-    flips: Vec<Flip>,
+    pub flips: Vec<Flip>,
 }
 
 /// A slot without a readable header.
-struct BlankSlot {
-    slot: Slot,
-    header_blank: bool,
+pub(crate) struct BlankSlot {
+    pub slot: Slot,
+    pub header_blank: bool,
 }
 
 struct Retained {
@@ -92,9 +92,9 @@ struct Scanned {
     repairs: Vec<Repair>,
 }
 
-struct Opener<'d> {
+pub(crate) struct Opener<'d> {
     disk: &'d dyn Disk,
-    directory: String,
+    pub directory: String,
 }
 
 fn io_error<'a>(action: &'static str, path: &'a str) -> impl Fn(io::Error) -> OpenError + 'a {
@@ -106,6 +106,10 @@ fn corrupt(file: String, position: u64, reason: CorruptReason) -> OpenError {
 }
 
 impl<'d> Opener<'d> {
+    pub(crate) fn new(disk: &'d dyn Disk, directory: &str) -> Self {
+        Opener { disk, directory: directory.to_owned() }
+    }
+
     fn path(&self, part: &str) -> String {
         format!("{}/{part}", self.directory)
     }
@@ -129,7 +133,7 @@ impl<'d> Opener<'d> {
     }
 
     /// Files of a directory whose names are numbers, ascending, and all others.
-    fn list(&self, part: &str) -> Result<(Vec<u64>, Vec<String>), OpenError> {
+    pub(crate) fn list(&self, part: &str) -> Result<(Vec<u64>, Vec<String>), OpenError> {
         let path = self.path(part);
         let names = self.disk.list(&path).map_err(io_error("list", &path))?;
         let mut numbers = Vec::new();
@@ -142,6 +146,13 @@ impl<'d> Opener<'d> {
         }
         numbers.sort_unstable();
         Ok((numbers, others))
+    }
+
+    pub(crate) fn size(&self, path: &str) -> Result<u64, OpenError> {
+        let file = self.disk.open(path).map_err(io_error("open", path))?;
+        let size = self.disk.size(file);
+        self.disk.close(file);
+        size.map_err(io_error("read", path))
     }
 
     fn read_checkpoints(&self) -> Result<Checkpoints, OpenError> {
@@ -166,7 +177,7 @@ impl<'d> Opener<'d> {
         Ok(Checkpoints { newest, numbers, highest, fallen_back, stale })
     }
 
-    fn read_slots(&self) -> Result<(Vec<FoundSlot>, Vec<BlankSlot>), OpenError> {
+    pub(crate) fn read_slots(&self) -> Result<(Vec<FoundSlot>, Vec<BlankSlot>), OpenError> {
         let mut found = Vec::new();
         let mut blanks = Vec::new();
         for number in self.list("wal")?.0 {
@@ -356,10 +367,7 @@ impl<'d> Opener<'d> {
             if on_disk.binary_search(&record.segment).is_err() {
                 return Err(missing());
             }
-            let file = self.disk.open(&path).map_err(io_error("open", &path))?;
-            let size = self.disk.size(file);
-            self.disk.close(file);
-            if size.map_err(io_error("read", &path))? < record.bytes {
+            if self.size(&path)? < record.bytes {
                 return Err(missing());
             }
             segments.add(*record);

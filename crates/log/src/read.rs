@@ -10,6 +10,7 @@ use koine_base::checksum::{crc32c, crc32c_append};
 use koine_base::disk::{Disk, FileId};
 use koine_base::StreamId;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// One read brings at most this, or one interval or batch if that is larger.
@@ -92,15 +93,16 @@ pub(crate) fn read_exact(
     Ok((count == bytes).then(|| Bytes::from(buffer)))
 }
 
-/// Splits a stretch of whole batches and checks each. `base` is the first one's base offset,
-/// `prefix_crc` the checksum over all prefixes.
+/// Splits a stretch of whole batches and checks each. `offsets` begins with the first one's base offset
+/// and ends behind the last one's last, `prefix_crc` is the checksum over all prefixes.
 pub(crate) fn check_batches(
     stretch: &Bytes,
-    base: u64,
+    offsets: Range<u64>,
     prefix_crc: u32,
     out: &mut Vec<(BatchHeader, Bytes)>,
 ) -> Result<(), FetchError> {
     let first = out.len();
+    let base = offsets.start;
     let mut expected = base;
     let mut crc = 0;
     let mut at = 0;
@@ -108,7 +110,7 @@ pub(crate) fn check_batches(
         let header = BatchHeader::verified(&stretch[at..]).ok_or(FetchError::Corrupt(expected))?;
         let ascending =
             if at == 0 { header.base_offset == base } else { header.base_offset >= expected };
-        if !ascending {
+        if !ascending || header.last_offset >= offsets.end {
             return Err(FetchError::Corrupt(expected));
         }
         crc = crc32c_append(crc, &stretch[at..at + PREFIX_BYTES]);
@@ -151,7 +153,7 @@ pub(crate) fn fetch_wal(
         for run in &runs[first..next] {
             let from = (run.position.offset() - start) as usize;
             let stretch = buffer.slice(from..from + run.bytes as usize);
-            check_batches(&stretch, run.base, run.prefix_crc, out)?;
+            check_batches(&stretch, run.base..run.end(), run.prefix_crc, out)?;
         }
         first = next;
     }
@@ -174,13 +176,16 @@ pub(crate) fn fetch_index(
     Ok(entries)
 }
 
-/// Reads adjacent intervals of a segment's run in one go.
+/// Reads adjacent intervals of a segment's run in one go: those of `index` with these numbers.
 pub(crate) fn fetch_intervals(
     disk: &dyn Disk,
     file: FileId,
-    intervals: &[IndexEntry],
+    run: &RunRecord,
+    index: &[IndexEntry],
+    numbers: Range<usize>,
     out: &mut Vec<(BatchHeader, Bytes)>,
 ) -> Result<(), FetchError> {
+    let intervals = &index[numbers.clone()];
     let Some(first) = intervals.first() else {
         return Ok(());
     };
@@ -188,9 +193,10 @@ pub(crate) fn fetch_intervals(
     let buffer =
         read_exact(disk, file, first.position, bytes)?.ok_or(FetchError::Corrupt(first.offset))?;
     let mut at = 0;
-    for interval in intervals {
+    for (interval, number) in intervals.iter().zip(numbers) {
         let stretch = buffer.slice(at..at + interval.bytes as usize);
-        check_batches(&stretch, interval.offset, interval.prefix_crc, out)?;
+        let end = index.get(number + 1).map_or(run.end, |next| next.offset);
+        check_batches(&stretch, interval.offset..end, interval.prefix_crc, out)?;
         at += interval.bytes as usize;
     }
     Ok(())
@@ -212,7 +218,7 @@ impl ReadPlan {
                         Some(index) => index.clone(),
                         None => done.index.insert(fetch_index(disk, file, run)?).clone(),
                     };
-                    self.execute_segment(disk, file, &index)
+                    self.execute_segment(disk, file, run, &index)
                 })
             }
         };
@@ -256,16 +262,18 @@ impl ReadPlan {
         &self,
         disk: &dyn Disk,
         file: FileId,
+        run: &RunRecord,
         index: &[IndexEntry],
     ) -> Result<ReadFound, FetchError> {
         let first = index.partition_point(|entry| entry.offset <= self.offset).saturating_sub(1);
         let mut batches = Vec::new();
         if let Goal::Timestamp(wanted_ms) = self.goal {
-            for interval in
-                index[first..].iter().filter(|interval| interval.max_timestamp_ms >= wanted_ms)
-            {
+            for number in first..index.len() {
+                if index[number].max_timestamp_ms < wanted_ms {
+                    continue;
+                }
                 batches.clear();
-                fetch_intervals(disk, file, std::slice::from_ref(interval), &mut batches)?;
+                fetch_intervals(disk, file, run, index, number..number + 1, &mut batches)?;
                 if let Some(found) = self.select_timestamp(&batches, wanted_ms) {
                     return Ok(ReadFound::Timestamp(Some(found)));
                 }
@@ -278,7 +286,7 @@ impl ReadPlan {
             bytes += index[last].bytes as usize;
             last += 1;
         }
-        fetch_intervals(disk, file, &index[first..last], &mut batches)?;
+        fetch_intervals(disk, file, run, index, first..last, &mut batches)?;
         Ok(ReadFound::Batches(self.select(batches)))
     }
 

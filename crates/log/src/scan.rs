@@ -157,6 +157,40 @@ impl<'d> Scanner<'d> {
         Ok(flip.map_or(Body::Damaged, |flip| Body::Mended(flip.behind(body_at))))
     }
 
+    pub(crate) fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
+    /// What can be read of the bad frame at `position`: its header if that is intact, and the bytes up
+    /// to `next`.
+    pub(crate) fn damaged(
+        &mut self,
+        position: u32,
+        next: Option<u32>,
+    ) -> io::Result<(Option<FrameHeader>, Vec<u8>)> {
+        let (Some(header), Some(next)) = (self.header_at(position)?, next) else {
+            return Ok((None, Vec::new()));
+        };
+        let body_at = position + FRAME_HEADER_BYTES as u32;
+        let length = (header.length).min(next.saturating_sub(body_at));
+        Ok((Some(header), self.window(u64::from(body_at), length as usize)?.to_vec()))
+    }
+
+    /// Moves to the next intact header behind a bad frame; false if there is none.
+    pub(crate) fn skip_to_next(&mut self, position: u32, next: Option<u32>) -> io::Result<bool> {
+        let mut at = next.unwrap_or(position + FRAME_ALIGN);
+        while u64::from(at) + FRAME_HEADER_BYTES as u64 <= u64::from(self.limit) {
+            if next == Some(at) || self.header_at(at)?.is_some() {
+                self.position = at;
+                return Ok(true);
+            }
+            at += FRAME_ALIGN;
+        }
+        // All up to the limit is damaged.
+        self.position = self.limit;
+        Ok(false)
+    }
+
     /// Looks behind a bad frame for an intact header that says "all up to here was durable" with a
     /// position above the bad one. `known` is a position that is durable anyway.
     pub(crate) fn was_durable(

@@ -54,7 +54,14 @@ pub(super) fn decode_control(bytes: &[u8]) -> Result<ControlParts, UnreadableChe
     Ok(ControlParts { hard_state, metadata: state.metadata, retained: state.retained })
 }
 
-fn encode_group(group: &DataGroup) -> Vec<u8> {
+/// Each stream of a data group's checkpoint with its end.
+pub(super) fn decode_ends(bytes: &[u8]) -> Result<Vec<(StreamId, u64)>, UnreadableCheckpoint> {
+    let state: GroupState = postcard::from_bytes(bytes).map_err(|_| UnreadableCheckpoint)?;
+    let streams = state.streams.iter();
+    Ok(streams.map(|stream| (StreamId::from_raw(stream.stream), stream.end)).collect())
+}
+
+pub(super) fn encode_group(group: &DataGroup) -> Vec<u8> {
     let mut streams: Vec<StreamState> =
         group.streams.iter().map(|(id, stream)| encode_stream(*id, stream)).collect();
     streams.sort_unstable_by_key(|state| state.stream);

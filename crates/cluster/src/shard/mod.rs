@@ -9,6 +9,7 @@ mod checkpoint;
 mod commit;
 mod control;
 mod dispatch;
+pub(crate) mod doctor;
 mod groups;
 mod publish;
 mod recovery;
@@ -113,6 +114,11 @@ impl Shard {
     /// This shard's copy of the metadata.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// Bits that were found inverted on disk at the start, and put right.
+    pub fn repairs(&self) -> &[koine_log::Repair] {
+        self.log.repairs()
     }
 
     pub fn log_stats(&self) -> koine_log::Stats {

@@ -12,6 +12,8 @@ use koine_broker::session::{Attach, Context, Delivery, Route, Session, Settlemen
 use std::cell::RefCell;
 use std::rc::Rc;
 
+mod damage;
+
 const NAMESPACE: NamespaceId = NamespaceId(0);
 
 struct Plain;
@@ -86,6 +88,14 @@ fn config(shard: ShardId, layout: Layout) -> ShardConfig {
 
 impl<'d> Node<'d> {
     fn open(disk: &'d MemoryDisk, shard_count: u16) -> Node<'d> {
+        Self::open_with(disk, shard_count, config)
+    }
+
+    fn open_with(
+        disk: &'d MemoryDisk,
+        shard_count: u16,
+        config: impl Fn(ShardId, Layout) -> ShardConfig,
+    ) -> Node<'d> {
         let layout = Layout { shard_count };
         let now = Now { moment: Moment(1_000_000), wall: Timestamp(1_700_000_000_000) };
         let mut shards: Vec<Shard> = Vec::new();
