@@ -93,6 +93,20 @@ impl Rope {
         }
     }
 
+    /// Keeps the first `length` bytes.
+    pub fn truncate(&mut self, length: usize) {
+        self.seal_tail();
+        while self.pieces_bytes > length {
+            let Some(mut last) = self.pieces.pop_back() else { break };
+            self.pieces_bytes -= last.len();
+            if self.pieces_bytes < length {
+                last.truncate(length - self.pieces_bytes);
+                self.pieces_bytes += last.len();
+                self.pieces.push_back(last);
+            }
+        }
+    }
+
     /// Everything as one contiguous buffer; for tests and small messages.
     pub fn take_all(&mut self) -> Bytes {
         self.seal_tail();
@@ -138,5 +152,22 @@ mod tests {
             rope.advance(step);
         }
         assert_eq!(seen, expect);
+    }
+
+    #[test]
+    fn truncation_keeps_the_front() {
+        for length in [0, 1, 3, 4, 5, 2003, 2004, 2005, 2008, 5000] {
+            let mut rope = Rope::new();
+            rope.put(b"head");
+            rope.push(Bytes::from(vec![7u8; 2000]));
+            rope.put(b"tail");
+            let mut expect = [b"head".as_slice(), &[7; 2000], b"tail"].concat();
+            expect.truncate(length);
+            rope.truncate(length);
+            assert_eq!(rope.len(), expect.len());
+            rope.put(b"more");
+            expect.extend_from_slice(b"more");
+            assert_eq!(rope.take_all(), expect, "{length}");
+        }
     }
 }

@@ -17,6 +17,12 @@ pub struct Limits {
     /// Bytes waiting to be written to one peer above which volatile deliveries are dropped and input
     /// stops being read.
     pub output_bytes_max: usize,
+    /// Bytes of the whole node that connections may hold: one half for what peers send until it is
+    /// committed, the other for what waits to be sent to them.
+    pub memory_bytes_max: usize,
+    /// Milliseconds a peer may hold memory that the node needs, without taking its output or sending
+    /// the rest of what it began.
+    pub slow_peer_ms_max: u64,
     /// Requests of one Kafka connection that wait for their answer before reading stops.
     pub requests_in_flight_max: usize,
     /// Channels per AMQP connection.
@@ -29,6 +35,9 @@ pub struct Limits {
     pub unacked_max: u32,
     /// Subscriptions per subject session.
     pub subscriptions_max: usize,
+    /// Messages, and their bytes, that wait for one session; what comes on top is not stored for it.
+    pub backlog_count_max: u64,
+    pub backlog_bytes_max: u64,
     /// QoS 1 and 2 publishes an MQTT client may have open towards us (Receive Maximum).
     pub receive_maximum: u16,
     /// Topic aliases an MQTT client may set.
@@ -62,12 +71,16 @@ impl Default for Limits {
             inflated_ratio_max: 1000,
             publish_bytes_in_flight_max: 8 << 20,
             output_bytes_max: 4 << 20,
+            memory_bytes_max: 1 << 30,
+            slow_peer_ms_max: 30_000,
             requests_in_flight_max: 1000,
             channel_max: 2047,
             frame_bytes_max: 131_072,
             consumers_per_channel_max: 1000,
             unacked_max: 8192,
             subscriptions_max: 10_000,
+            backlog_count_max: 1_000_000,
+            backlog_bytes_max: 1 << 30,
             receive_maximum: 1024,
             topic_alias_max: 64,
             keep_alive_seconds_max: u16::MAX,

@@ -13,6 +13,7 @@ use crate::membership;
 use crate::message::{Annotation, Content, Dialects};
 use crate::metadata::{Command, Metadata, NamespaceId, Outcome, Refusal, SessionId};
 use crate::offsets::CommittedOffset;
+use crate::overload::Alarms;
 use bytes::{Bytes, BytesMut};
 use koine_base::rng::Rng;
 use koine_base::{ConnectionId, Moment, Now, Rope, StreamId, Timestamp};
@@ -90,6 +91,13 @@ pub struct Context<'a> {
     pub rng: &'a mut Rng,
     pub out: &'a mut Output,
     pub meter: &'a mut Meter,
+    /// What the node is short of.
+    pub alarms: Alarms,
+    /// False: the engine leaves this peer's input in its socket, so that its silence means nothing.
+    pub is_read: bool,
+    /// Bytes that may be gathered for this peer at once: less than its `output_bytes_max` allows while
+    /// many peers leave theirs unread. What is one whole (a batch, a message) may be larger.
+    pub output_room: usize,
 }
 
 /// What one or more steps left behind.
@@ -120,8 +128,18 @@ pub struct Meter {
     pub unroutable: u64,
     /// Volatile (QoS 0) deliveries dropped because the receiver was too slow.
     pub dropped_slow: u64,
+    /// Likewise, because the node's budget for output was used up and this receiver had a share of it.
+    pub dropped_memory: u64,
+    /// Publishes without an acknowledgement (QoS 0) that were not stored for lack of disk space.
+    pub dropped_no_space: u64,
+    /// Messages not stored for a session because its backlog is full.
+    pub dropped_backlog_full: u64,
     /// Messages a receiver cannot be sent: over its packet limit, or an address it cannot spell.
     pub dropped_undeliverable: u64,
+    /// Connections closed because they kept the node's memory and took nothing.
+    pub evicted: u64,
+    /// Times that a connection was told, or made, to stop publishing.
+    pub blocked: u64,
     /// Peers that broke their protocol.
     pub violations: u64,
     pub requests: u64,
@@ -454,6 +472,27 @@ pub trait Session {
     /// False stops reading from the socket.
     fn wants_input(&self) -> bool {
         true
+    }
+
+    /// `ctx.alarms` has changed.
+    fn alarms_changed(&mut self, _ctx: &mut Context<'_>) {}
+
+    /// What the peer has announced and not sent in full, in bytes: the frame at the front of the input
+    /// if it is not whole, and bodies of which the rest is to come. The engine counts it as if it were
+    /// here, and reads on when there is room for it.
+    fn announced_bytes(&self) -> usize {
+        0
+    }
+
+    /// Bytes that the session has gathered for its peer beside those in its output.
+    fn gathered_bytes(&self) -> usize {
+        0
+    }
+
+    /// The peer has kept the node's memory for too long without taking what is its: say why, in the
+    /// protocol's way, and set `close`.
+    fn evict(&mut self, ctx: &mut Context<'_>) {
+        ctx.out.close = true;
     }
 
     /// The peer is gone (or closed by us). Its consumers, watches and leases are released by the

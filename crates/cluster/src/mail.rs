@@ -53,6 +53,11 @@ pub enum Mail {
         consumer: ConsumerId,
         bytes: u64,
     },
+    /// The sender's log has no room, or has room again.
+    Full {
+        shard: ShardId,
+        is_full: bool,
+    },
     /// What groups do you coordinate?
     ListGroups {
         from: ConnectionId,

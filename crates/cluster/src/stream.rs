@@ -186,21 +186,51 @@ impl Subscription {
             return;
         };
         link.untaken_bytes += bytes;
-        if link.untaken_bytes >= UNTAKEN_BYTES_MAX
-            && link.paused_credit.is_none()
-            && !link.pull_only
-        {
+        if link.untaken_bytes >= UNTAKEN_BYTES_MAX {
+            self.pause(id);
+        }
+    }
+
+    fn pause(&mut self, id: cursor::ConsumerId) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        if link.paused_credit.is_none() && !link.pull_only {
             link.paused_credit = Some(self.cursor.credit(id));
             self.cursor.set_credit(id, 0);
         }
     }
 
-    /// The peer's socket took some; true if a paused consumer goes on.
-    pub fn taken(&mut self, id: cursor::ConsumerId, bytes: u64) -> bool {
+    /// The connection as a whole has fallen behind.
+    pub fn pause_connection(&mut self, connection: ConnectionId) {
+        for id in self.of_connection(connection) {
+            self.pause(id);
+        }
+    }
+
+    /// It goes on; true if one of its consumers here does.
+    pub fn resume_connection(&mut self, connection: ConnectionId) -> bool {
+        let mut resumed = false;
+        for id in self.of_connection(connection) {
+            resumed |= self.resume(id);
+        }
+        resumed
+    }
+
+    /// The peer's socket took some; true if a paused consumer goes on, which it does not while its
+    /// connection is behind.
+    pub fn taken(&mut self, id: cursor::ConsumerId, bytes: u64, is_behind: bool) -> bool {
         let Some(link) = self.links.get_mut(&id) else {
             return false;
         };
         link.untaken_bytes = link.untaken_bytes.saturating_sub(bytes);
+        !is_behind && self.resume(id)
+    }
+
+    fn resume(&mut self, id: cursor::ConsumerId) -> bool {
+        let Some(link) = self.links.get_mut(&id) else {
+            return false;
+        };
         if link.untaken_bytes >= UNTAKEN_BYTES_MAX / 2 {
             return false;
         }

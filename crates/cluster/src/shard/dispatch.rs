@@ -25,6 +25,14 @@ pub(super) fn delivery_bytes(delivery: &Delivery) -> u64 {
     delivery.record.body_bytes() as u64 + DELIVERY_OVERHEAD_BYTES
 }
 
+/// What a connection was handed out of this shard's streams and its socket has not taken.
+#[derive(Default)]
+pub(super) struct Untaken {
+    bytes: u64,
+    /// Its consumers get nothing, whatever credit they have.
+    is_paused: bool,
+}
+
 /// What became of an attempt to have a record at hand.
 enum Window {
     Has,
@@ -138,6 +146,7 @@ impl Shard {
                 continue;
             };
             let (to, consumer) = (link.connection, link.consumer);
+            self.count_untaken(to, deliveries.iter().map(delivery_bytes).sum());
             self.tell(to, Event::Deliveries { consumer, stream: id, deliveries });
         }
         // Deliveries that settle themselves have to be made durable.
@@ -271,6 +280,67 @@ impl Shard {
         }
     }
 
+    /// A connection with many consumers would have each one's [`crate::stream::UNTAKEN_BYTES_MAX`]
+    /// waiting: all of them pause when together they have as much as one connection may.
+    fn count_untaken(&mut self, to: ConnectionId, bytes: u64) {
+        let untaken = self.untaken.entry(to).or_default();
+        untaken.bytes += bytes;
+        if untaken.is_paused || untaken.bytes < self.config.limits.output_bytes_max as u64 {
+            return;
+        }
+        untaken.is_paused = true;
+        for stream in self.streams_held_by(to) {
+            self.pause_if_behind(to, stream);
+        }
+    }
+
+    fn streams_held_by(&self, connection: ConnectionId) -> Vec<StreamId> {
+        let held = self.held.get(&connection);
+        let mut streams: Vec<StreamId> = held.into_iter().flatten().copied().collect();
+        streams.sort_unstable();
+        streams
+    }
+
+    /// Pauses the connection's consumers of `stream` if it has too much waiting already.
+    pub(super) fn pause_if_behind(&mut self, connection: ConnectionId, stream: StreamId) {
+        if !self.is_behind(connection) {
+            return;
+        }
+        if let Some(subscription) = self.subscription(stream) {
+            subscription.pause_connection(connection);
+        }
+    }
+
+    fn is_behind(&self, connection: ConnectionId) -> bool {
+        self.untaken.get(&connection).is_some_and(|untaken| untaken.is_paused)
+    }
+
+    /// The connection's socket took some of what it was sent: its consumers may go on.
+    fn count_taken(&mut self, connection: ConnectionId, bytes: u64) {
+        let Some(untaken) = self.untaken.get_mut(&connection) else {
+            return;
+        };
+        untaken.bytes = untaken.bytes.saturating_sub(bytes);
+        if untaken.bytes >= self.config.limits.output_bytes_max as u64 / 2 {
+            return;
+        }
+        let was_paused = std::mem::take(&mut untaken.is_paused);
+        if untaken.bytes == 0 {
+            self.untaken.remove(&connection);
+        }
+        if !was_paused {
+            return;
+        }
+        for stream in self.streams_held_by(connection) {
+            let Some(subscription) = self.subscription(stream) else {
+                continue;
+            };
+            if subscription.resume_connection(connection) {
+                self.deliverable.push(stream);
+            }
+        }
+    }
+
     /// A consumer's peer took what it was sent.
     pub(super) fn delivery_taken(
         &mut self,
@@ -279,13 +349,15 @@ impl Shard {
         consumer: ConsumerId,
         bytes: u64,
     ) {
+        self.count_taken(connection, bytes);
+        let is_behind = self.is_behind(connection);
         let Some(subscription) = self.subscription(stream) else {
             return;
         };
         let Some(id) = subscription.find(connection, consumer) else {
             return;
         };
-        if subscription.taken(id, bytes) {
+        if subscription.taken(id, bytes, is_behind) {
             self.deliverable.push(stream);
         }
     }

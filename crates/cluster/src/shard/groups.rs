@@ -148,16 +148,11 @@ impl Shard {
         offsets: Vec<(String, i32, CommittedOffset)>,
     ) {
         let id = self.coordinator(&name);
-        let is_full = self.is_full();
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
-        let checked = if is_full {
-            Err(GroupError::CoordinatorNotAvailable)
-        } else {
-            group.membership.check_commit(self.now, &name, member.as_ref())
-        };
-        match checked {
+        // Also without room on the disk: it is how consumers get on.
+        match group.membership.check_commit(self.now, &name, member.as_ref()) {
             Ok(()) => {
                 let change = OffsetsChange::Commit { group: name, offsets };
                 group.commit_offsets(&change.encode());

@@ -11,6 +11,7 @@ mod control;
 mod dispatch;
 pub(crate) mod doctor;
 mod groups;
+mod load;
 mod publish;
 mod recovery;
 mod requests;
@@ -19,6 +20,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
+pub use load::LoadStats;
 pub use recovery::ShardOpenError;
 
 use crate::group::DataGroup;
@@ -93,6 +95,11 @@ pub struct Shard {
     /// Streams that may have something to hand out.
     deliverable: Vec<StreamId>,
     publishes: HashMap<u64, publish::Publish>,
+    /// Bytes of the appends that are not answered yet, whether or not their connection still is.
+    appends: HashMap<(ConnectionId, Token), usize>,
+    /// Bytes handed out to connections whose sockets have not taken them yet.
+    untaken: HashMap<ConnectionId, dispatch::Untaken>,
+    load: load::Load,
     next_ticket: u64,
     reads: HashMap<ReadToken, (StreamId, ReadPurpose)>,
     /// Pulls that wait for their stream's window to be read.
@@ -154,7 +161,12 @@ impl Shard {
 
     /// The next request for the disk, if there is one.
     pub fn poll_io(&mut self) -> Option<IoRequest> {
-        self.io.pop_front().or_else(|| self.log.poll_io(self.now.moment))
+        let request = self.io.pop_front().or_else(|| self.log.poll_io(self.now.moment));
+        if request.is_none() {
+            // The log may have found that it needs no room after all.
+            self.note_pressure();
+        }
+        request
     }
 
     /// The result of a disk request. An error is the end of the process: what was not synced before
@@ -176,6 +188,7 @@ impl Shard {
             .min(self.next_retention)
             .min(groups.unwrap_or(Moment::NEVER))
             .min(control)
+            .min(self.load.deadline())
             .min(self.log.deadline().unwrap_or(Moment::NEVER))
     }
 
@@ -183,6 +196,7 @@ impl Shard {
     pub fn tick(&mut self, now: Now) {
         self.now = now;
         self.tick_sessions();
+        self.tick_load();
         self.tick_memberships();
         self.tick_control();
         if now.moment >= self.next_retention {
@@ -211,7 +225,7 @@ impl Shard {
             if self.queue.is_empty() {
                 self.flush_sessions();
             }
-            if self.queue.is_empty() {
+            if self.queue.is_empty() && !self.note_load() {
                 break;
             }
         }
@@ -242,6 +256,7 @@ impl Shard {
             Mail::Taken { connection, stream, consumer, bytes } => {
                 self.delivery_taken(connection, stream, consumer, bytes);
             }
+            Mail::Full { shard, is_full } => self.shard_full(shard, is_full),
             Mail::ListGroups { from, token } => self.list_own_groups(from, token),
             Mail::GroupsListed { to, token, groups } => self.groups_listed(to, token, groups),
             Mail::DeleteChecked { from, token, namespace, name, message_count } => {
@@ -250,7 +265,8 @@ impl Shard {
         }
     }
 
-    /// The device has no room: appends are refused until it has.
+    /// This shard's log has no room for its next file. What is on its way already is still taken: it
+    /// goes into the rest of the file before, or waits. New publishes are refused where they come in.
     fn is_full(&self) -> bool {
         self.log.pressure() == Pressure::NoSpace
     }

@@ -3,10 +3,10 @@
 use super::Shard;
 use crate::group::Waiter;
 use crate::mail::{Copy, Mail};
-use koine_base::{ConnectionId, ShardId};
+use koine_base::{ConnectionId, ShardId, StreamId};
 use koine_broker::message::{Annotation, Content};
 use koine_broker::metadata::Refusal;
-use koine_broker::session::{Event, Route, Token};
+use koine_broker::session::{Event, Protocol, Route, Token};
 use std::collections::BTreeMap;
 
 /// Bookkeeping cost of a publish beside its bytes.
@@ -45,6 +45,7 @@ impl Shard {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let bytes = content.size() + PUBLISH_OVERHEAD_BYTES;
+        self.load.publish_begins(bytes);
         if let Some(connection) = self.connections.get_mut(&from) {
             connection.publish_bytes_in_flight += bytes;
         }
@@ -74,12 +75,9 @@ impl Shard {
         copies: Vec<Copy>,
     ) {
         for (stream, annotation) in copies {
-            if self.is_full() {
-                self.post(home, Mail::Stored { ticket, result: Err(Refusal::Busy) });
-                continue;
-            }
-            if self.is_deleted(stream) {
-                // The queue went between routing and storing: nobody is left to want the copy.
+            if self.is_deleted(stream) || self.is_backlog_full(stream, annotation.as_ref()) {
+                // The queue went between routing and storing, and nobody is left to want the copy; or
+                // the session has more than it may have, which is no reason to stop the publisher.
                 self.post(home, Mail::Stored { ticket, result: Ok(()) });
                 continue;
             }
@@ -89,6 +87,22 @@ impl Shard {
             group.add_record(stream, content, annotation.as_ref());
             group.wait(Waiter::Stored { home, ticket });
         }
+    }
+
+    /// True if a session's backlog takes no more: the copy is counted as dropped.
+    fn is_backlog_full(&mut self, stream: StreamId, annotation: Option<&Annotation>) -> bool {
+        if annotation.is_none() {
+            return false;
+        }
+        let limits = &self.config.limits;
+        let (count_max, bytes_max) = (limits.backlog_count_max, limits.backlog_bytes_max);
+        let count = self.stream_mut(stream).map_or(0, |state| state.next - state.start);
+        let is_full = count >= count_max
+            || self.log.size_bytes(stream).is_some_and(|bytes| bytes >= bytes_max);
+        if is_full {
+            self.meters[Protocol::Mqtt.index()].dropped_backlog_full += 1;
+        }
+        is_full
     }
 
     /// One copy is committed.
@@ -132,10 +146,14 @@ impl Shard {
             let Some(connection) = self.connections.get(&to) else {
                 continue;
             };
-            if connection.output.wire.len() + content.size() > limit
-                && !connection.output.wire.is_empty()
-            {
-                self.meters[connection.protocol.index()].dropped_slow += 1;
+            let waiting = connection.output.wire.len();
+            let allowance = self.load.output_allowance(limit);
+            if waiting + content.size() > allowance && waiting > 0 {
+                let meter = &mut self.meters[connection.protocol.index()];
+                match allowance < limit {
+                    true => meter.dropped_memory += 1,
+                    false => meter.dropped_slow += 1,
+                }
                 continue;
             }
             let event = Event::Live { content: content.clone(), annotation };

@@ -113,7 +113,11 @@ impl Shard {
             decompressed_bytes_max: limits.inflated_bytes_max,
             decompressed_ratio_max: limits.inflated_ratio_max,
         };
+        let memory_bytes = limits.memory_bytes_max / usize::from(layout.shard_count.max(1));
         Shard {
+            load: super::load::Load::new(memory_bytes),
+            appends: HashMap::new(),
+            untaken: HashMap::new(),
             rng: Rng::new(config.seed.rotate_left(17) ^ u64::from(config.shard.0)),
             now,
             log,

@@ -28,6 +28,9 @@ pub(super) struct PullRequest {
 impl Shard {
     /// Sends a session's request where it belongs.
     pub(super) fn route_request(&mut self, from: ConnectionId, request: Request) {
+        let Some(request) = self.refuse_for_space(from, request) else {
+            return;
+        };
         let owner = match &request {
             Request::Publish { .. } => {
                 if let Request::Publish { token, content, route } = request {
@@ -270,9 +273,6 @@ impl Shard {
         batch: &Bytes,
         info: &BatchInfo,
     ) -> Result<Appended, Refusal> {
-        if self.is_full() {
-            return Err(Refusal::Busy);
-        }
         if batch.len() > ENTRY_BYTES_MAX {
             return Err(Refusal::TooLarge);
         }
@@ -478,6 +478,7 @@ impl Shard {
             Err(AttachError::TooMany) => Err(Refusal::QuotaExceeded),
         };
         if result.is_ok() {
+            self.pause_if_behind(from, stream);
             self.held.entry(from).or_default().insert(stream);
             self.deliverable.push(stream);
         }
@@ -609,6 +610,7 @@ impl Shard {
     /// The connection is gone: what it held here goes back.
     pub(super) fn release_connection(&mut self, connection: ConnectionId) {
         self.forget_pulls(connection);
+        self.untaken.remove(&connection);
         let Some(streams) = self.held.remove(&connection) else {
             return;
         };

@@ -1,14 +1,15 @@
 //! Connections of this shard and their sessions: stepping them, their output, their appetite.
 
+use super::load::Held;
 use super::{Shard, Work};
 use crate::mail::Mail;
 use bytes::BytesMut;
 use koine_base::{ConnectionId, Moment, Now, Rope, StreamId};
+use koine_broker::limits::Limits;
 use koine_broker::metadata::Command;
 use koine_broker::session::{
     ConsumerId, Context, Event, Output, Protocol, Request, Session, Token,
 };
-use std::collections::HashMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 /// Token of requests that the shard makes in a connection's name without waiting for the answer.
@@ -19,17 +20,26 @@ const HIDDEN_TOKEN: Token = 1 << 63;
 
 pub(super) struct Connection {
     /// Away while it is being stepped; gone for good if it panicked.
-    session: Option<Box<dyn Session>>,
+    pub session: Option<Box<dyn Session>>,
     pub protocol: Protocol,
     pub output: Output,
     /// Bytes of its publishes and appends that are not committed yet.
     pub publish_bytes_in_flight: usize,
-    /// Its appends that are not answered yet, with their bytes.
-    appends: HashMap<Token, usize>,
+    pub held: Held,
     next_hidden_token: Token,
     /// Deliveries written to `output` whose owners wait to hear that the socket took them.
     untaken: Vec<(StreamId, ConsumerId, u64)>,
     deadline: Moment,
+}
+
+impl Connection {
+    /// False while the engine itself does not want its input.
+    fn is_read(&self, limits: &Limits) -> bool {
+        self.publish_bytes_in_flight < limits.publish_bytes_in_flight_max
+            && self.output.wire.len() < limits.output_bytes_max
+            && !self.output.close
+            && !self.held.waits
+    }
 }
 
 impl Shard {
@@ -47,7 +57,7 @@ impl Shard {
                 protocol,
                 output: Output::default(),
                 publish_bytes_in_flight: 0,
-                appends: HashMap::new(),
+                held: Held::default(),
                 next_hidden_token: HIDDEN_TOKEN,
                 untaken: Vec::new(),
                 deadline,
@@ -61,6 +71,7 @@ impl Shard {
     pub fn receive(&mut self, now: Now, id: ConnectionId, input: &mut BytesMut) {
         self.now = now;
         self.step(id, |session, ctx| session.receive(input, ctx));
+        self.count_input(id, input);
         self.run();
     }
 
@@ -73,6 +84,7 @@ impl Shard {
             return;
         };
         self.session_deadlines.remove(&(connection.deadline, id));
+        self.load.forget(id, connection.held);
         for shard in self.config.layout.shards() {
             self.post(shard, Mail::Gone { connection: id });
         }
@@ -111,11 +123,8 @@ impl Shard {
 
     /// False: leave what the peer sends in the socket.
     pub fn wants_input(&self, id: ConnectionId) -> bool {
-        let limits = &self.config.limits;
         self.connections.get(&id).is_some_and(|connection| {
-            connection.publish_bytes_in_flight < limits.publish_bytes_in_flight_max
-                && connection.output.wire.len() < limits.output_bytes_max
-                && !connection.output.close
+            connection.is_read(&self.config.limits)
                 && connection.session.as_ref().is_some_and(|session| session.wants_input())
         })
     }
@@ -123,11 +132,14 @@ impl Shard {
     /// The socket took some of the output: consumers that waited for it go on.
     pub fn written(&mut self, now: Now, id: ConnectionId) {
         self.now = now;
-        let limit = self.config.limits.output_bytes_max;
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        if connection.untaken.is_empty() || connection.output.wire.len() >= limit / 2 {
+        let wire = connection.output.wire.len();
+        let gathered = connection.session.as_deref().map_or(0, Session::gathered_bytes);
+        self.load.count_taken(&mut connection.held, wire, gathered, now.moment);
+        let allowance = self.load.output_allowance(self.config.limits.output_bytes_max);
+        if connection.untaken.is_empty() || wire >= allowance / 2 {
             return;
         }
         for (stream, consumer, bytes) in std::mem::take(&mut connection.untaken) {
@@ -150,12 +162,14 @@ impl Shard {
             connection.next_hidden_token
         });
         connection.publish_bytes_in_flight += bytes;
-        connection.appends.insert(token, bytes);
+        self.appends.insert((from, token), bytes);
+        self.load.publish_begins(bytes);
         Some(token)
     }
 
     /// Something of the connection's is committed: it may send more.
     pub(super) fn landed(&mut self, id: ConnectionId, bytes: usize) {
+        self.load.publish_ends(bytes);
         let limit = self.config.limits.publish_bytes_in_flight_max;
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let before = connection.publish_bytes_in_flight;
@@ -168,7 +182,7 @@ impl Shard {
     /// True if the event was for the shard's own accounts only.
     fn account_append(&mut self, to: ConnectionId, event: &Event) -> bool {
         let Event::Appended { token, .. } = event else { return false };
-        let bytes = self.connections.get_mut(&to).and_then(|c| c.appends.remove(token));
+        let bytes = self.appends.remove(&(to, *token));
         self.landed(to, bytes.unwrap_or(0));
         token & HIDDEN_TOKEN != 0
     }
@@ -188,11 +202,11 @@ impl Shard {
         let Some((stream, consumer, bytes)) = taken else {
             return;
         };
-        let limit = self.config.limits.output_bytes_max;
+        let allowance = self.load.output_allowance(self.config.limits.output_bytes_max);
         let Some(connection) = self.connections.get_mut(&to) else {
             return;
         };
-        if connection.output.wire.len() >= limit / 2 {
+        if connection.output.wire.len() >= allowance / 2 {
             connection.untaken.push((stream, consumer, bytes));
         } else {
             let owner = self.owner(stream);
@@ -229,6 +243,7 @@ impl Shard {
         let Some(mut session) = connection.session.take() else {
             return;
         };
+        let is_read = connection.is_read(&self.config.limits);
         let mut ctx = Context {
             now: self.now,
             connection: id,
@@ -239,6 +254,9 @@ impl Shard {
             rng: &mut self.rng,
             out: &mut connection.output,
             meter: &mut self.meters[connection.protocol.index()],
+            alarms: self.load.alarms,
+            is_read,
+            output_room: self.load.output_room(),
         };
         // A bug in a protocol closes the connection that met it and disturbs nothing else: the
         // session is dropped, and all it shares with others are counters and its own output.
@@ -249,6 +267,9 @@ impl Shard {
             self.changed.push(id);
             return;
         }
+        let wire = connection.output.wire.len();
+        let gathered = session.gathered_bytes();
+        self.load.count_output(&mut connection.held, wire, gathered, self.now.moment);
         let deadline = session.deadline();
         connection.session = Some(session);
         if deadline != connection.deadline {

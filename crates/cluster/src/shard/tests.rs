@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 mod damage;
+mod load;
 
 const NAMESPACE: NamespaceId = NamespaceId(0);
 

@@ -1,0 +1,441 @@
+//! What peers make this shard hold, and what it does when that is too much: the memory alarm, letting
+//! large frames in one after the other, each connection's share of the output, and closing those who
+//! keep what the node needs. And the disk alarm, of which the host and the logs are the sources.
+//!
+//! Nothing here may wait for what only a stopped peer could bring: all that is counted on the incoming
+//! side goes away by itself, as publishes are committed and frames that were let in become whole. Small
+//! beginnings of frames are not counted; a connection has at most [`FRAME_BYTES_FREE`] of them.
+
+use super::{Shard, Work};
+use bytes::BytesMut;
+use koine_base::{ConnectionId, Moment, Now, ShardId};
+use koine_broker::metadata::{Command, Refusal};
+use koine_broker::overload::Alarms;
+use koine_broker::session::{Event, Protocol, Request, Route, Session};
+use std::collections::{BTreeSet, VecDeque};
+
+/// What a connection may hold of a frame without asking: one read from its socket.
+const FRAME_BYTES_FREE: usize = 64 << 10;
+
+/// The memory alarm stays this long at least: telling all sessions has its price.
+const ALARM_MS_MIN: u64 = 100;
+
+/// How often to look for peers that hold what the node needs.
+const LOOK_EVERY_MS: u64 = 1_000;
+
+/// Where frames of the output end is noted about this often, for cutting it there.
+const BOUNDARY_EVERY_BYTES: u64 = 64 << 10;
+
+/// What one connection holds.
+#[derive(Default)]
+pub(super) struct Held {
+    /// Of the frame that it is sending, if that is a large one: counted since it was let in.
+    incoming: usize,
+    incoming_since: Moment,
+    /// Its next frame is too large for now: it is not read.
+    pub waits: bool,
+    wanted: usize,
+    /// Output and what the session gathers for it.
+    outgoing: usize,
+    /// Of these, bytes in the output.
+    wire: usize,
+    /// Of the output that waited at `owed_since`, what the peer has not taken yet.
+    owed: usize,
+    owed_since: Moment,
+    /// Bytes ever put into the output, and taken from it.
+    put: u64,
+    taken: u64,
+    /// Values of `put` at which no frame is half in the output, rising.
+    boundaries: VecDeque<u64>,
+}
+
+/// What all connections of a shard hold.
+pub(super) struct Load {
+    /// The shard's share of each half of the node's budget.
+    side_bytes_max: usize,
+    incoming: usize,
+    publishes: usize,
+    outgoing: usize,
+    /// Connections with anything outgoing.
+    receivers: usize,
+    /// Connections whose next frame is too large for now, in order.
+    waiting: VecDeque<ConnectionId>,
+    memory_is_low: bool,
+    memory_low_until: Moment,
+    /// The host's word.
+    disk_is_low: bool,
+    /// Shards whose log has no room.
+    full_shards: BTreeSet<ShardId>,
+    /// What sessions were told last.
+    pub alarms: Alarms,
+    next_look: Moment,
+}
+
+/// For metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadStats {
+    pub alarms: Alarms,
+    /// Bytes of large frames that were let in.
+    pub incoming_bytes: usize,
+    /// Bytes of publishes that are not committed yet.
+    pub publish_bytes: usize,
+    /// Bytes that wait for peers to take them.
+    pub outgoing_bytes: usize,
+    /// Connections whose next frame waits for room.
+    pub waiting_count: usize,
+}
+
+impl Load {
+    /// `memory_bytes` is the shard's share of the node's budget.
+    pub fn new(memory_bytes: usize) -> Self {
+        Load {
+            side_bytes_max: memory_bytes / 2,
+            incoming: 0,
+            publishes: 0,
+            outgoing: 0,
+            receivers: 0,
+            waiting: VecDeque::new(),
+            memory_is_low: false,
+            memory_low_until: Moment(0),
+            disk_is_low: false,
+            full_shards: BTreeSet::new(),
+            alarms: Alarms::default(),
+            next_look: Moment(0),
+        }
+    }
+
+    pub fn publish_begins(&mut self, bytes: usize) {
+        self.publishes += bytes;
+    }
+
+    pub fn publish_ends(&mut self, bytes: usize) {
+        self.publishes = self.publishes.saturating_sub(bytes);
+    }
+
+    fn used(&self) -> usize {
+        self.incoming + self.publishes
+    }
+
+    /// Whatever its size, a frame fits where there is nothing else: what is counted goes away by
+    /// itself, so everybody's turn comes.
+    fn fits(&self, bytes: usize) -> bool {
+        self.used() == 0 || self.used().saturating_add(bytes) <= self.side_bytes_max
+    }
+
+    fn is_over_output(&self) -> bool {
+        self.outgoing > self.side_bytes_max
+    }
+
+    /// What one connection's output may grow to now. `bytes_max` is its own limit.
+    pub fn output_allowance(&self, bytes_max: usize) -> usize {
+        match self.is_over_output() {
+            true => (self.side_bytes_max / self.receivers.max(1)).clamp(2, bytes_max.max(2)),
+            false => bytes_max,
+        }
+    }
+
+    pub fn output_room(&self) -> usize {
+        self.side_bytes_max.saturating_sub(self.outgoing)
+    }
+
+    /// A step of a session is over: counts what it has left in the output.
+    pub fn count_output(&mut self, held: &mut Held, wire: usize, gathered: usize, now: Moment) {
+        let put = wire.saturating_sub(held.wire) as u64;
+        if put > 0 {
+            held.put += put;
+            let last = held.boundaries.back().copied().unwrap_or(held.taken);
+            if held.put - last >= BOUNDARY_EVERY_BYTES {
+                held.boundaries.push_back(held.put);
+            }
+        }
+        held.wire = wire;
+        if held.owed == 0 && wire > 0 {
+            (held.owed, held.owed_since) = (wire, now);
+        }
+        self.count_outgoing(held, wire + gathered);
+    }
+
+    /// The socket has taken some of the output, of which `wire` bytes are left.
+    pub fn count_taken(&mut self, held: &mut Held, wire: usize, gathered: usize, now: Moment) {
+        let taken = held.wire.saturating_sub(wire);
+        held.taken += taken as u64;
+        held.wire = wire;
+        while held.boundaries.front().is_some_and(|at| *at <= held.taken) {
+            held.boundaries.pop_front();
+        }
+        held.owed = held.owed.saturating_sub(taken);
+        if held.owed == 0 {
+            (held.owed, held.owed_since) = (wire, now);
+        }
+        self.count_outgoing(held, wire + gathered);
+    }
+
+    fn count_outgoing(&mut self, held: &mut Held, outgoing: usize) {
+        match (held.outgoing, outgoing) {
+            (0, 1..) => self.receivers += 1,
+            (1.., 0) => self.receivers -= 1,
+            _ => {}
+        }
+        self.outgoing = self.outgoing - held.outgoing + outgoing;
+        held.outgoing = outgoing;
+    }
+
+    /// The connection has left `announced` bytes to be kept until they are whole: lets them in if there
+    /// is room.
+    fn count_input(&mut self, id: ConnectionId, held: &mut Held, announced: usize, now: Moment) {
+        let wanted = if announced > FRAME_BYTES_FREE { announced } else { 0 };
+        if wanted <= held.incoming {
+            self.incoming -= held.incoming - wanted;
+            held.incoming = wanted;
+            self.stop_waiting(id, held);
+            return;
+        }
+        held.wanted = wanted;
+        let is_next = self.waiting.front().is_none_or(|first| *first == id);
+        if is_next && self.fits(wanted - held.incoming) {
+            self.let_in(held, now);
+            self.stop_waiting(id, held);
+        } else if !held.waits {
+            held.waits = true;
+            self.waiting.push_back(id);
+        }
+    }
+
+    fn let_in(&mut self, held: &mut Held, now: Moment) {
+        if held.incoming == 0 {
+            held.incoming_since = now;
+        }
+        self.incoming += held.wanted - held.incoming;
+        held.incoming = held.wanted;
+    }
+
+    fn stop_waiting(&mut self, id: ConnectionId, held: &mut Held) {
+        if held.waits {
+            held.waits = false;
+            self.waiting.retain(|other| *other != id);
+        }
+    }
+
+    /// The connection is gone.
+    pub fn forget(&mut self, id: ConnectionId, mut held: Held) {
+        self.stop_waiting(id, &mut held);
+        self.incoming -= held.incoming;
+        self.count_outgoing(&mut held, 0);
+    }
+
+    /// Decides on the alarms anew; true if they changed.
+    fn decide(&mut self, now: Moment) -> bool {
+        let used = self.used();
+        if !self.memory_is_low {
+            if used >= self.side_bytes_max || !self.waiting.is_empty() {
+                self.memory_is_low = true;
+                self.memory_low_until = now.after_ms(ALARM_MS_MIN);
+                self.next_look = self.memory_low_until;
+            }
+        } else if used < self.side_bytes_max / 4 * 3
+            && self.waiting.is_empty()
+            && now >= self.memory_low_until
+        {
+            self.memory_is_low = false;
+        }
+        let disk = self.disk_is_low || !self.full_shards.is_empty();
+        let alarms = Alarms { disk, memory: self.memory_is_low };
+        std::mem::replace(&mut self.alarms, alarms) != alarms
+    }
+
+    pub fn deadline(&self) -> Moment {
+        match self.memory_is_low || self.is_over_output() {
+            true => self.next_look,
+            false => Moment::NEVER,
+        }
+    }
+
+    pub fn stats(&self) -> LoadStats {
+        LoadStats {
+            alarms: self.alarms,
+            incoming_bytes: self.incoming,
+            publish_bytes: self.publishes,
+            outgoing_bytes: self.outgoing,
+            waiting_count: self.waiting.len(),
+        }
+    }
+}
+
+impl Held {
+    /// Holds what it does since `since` without getting on with it.
+    fn is_slow(&self, since: Moment) -> (bool, bool) {
+        let input = self.incoming > 0 && self.incoming_since <= since;
+        let output = self.owed > 0 && self.owed_since <= since;
+        (input, output)
+    }
+
+    /// How much of the output is left if it ends with the frame that the peer has begun to take.
+    fn frame_rest(&self) -> usize {
+        let end = self.boundaries.front().copied().unwrap_or(self.put);
+        usize::try_from(end - self.taken).unwrap_or(usize::MAX).min(self.wire)
+    }
+}
+
+impl Shard {
+    /// What this shard holds for its peers, and the alarms it knows of.
+    pub fn load(&self) -> LoadStats {
+        self.load.stats()
+    }
+
+    /// The host has measured the disk: its free space is below the mark, or not any more.
+    pub fn set_disk_low(&mut self, now: Now, is_low: bool) {
+        self.now = now;
+        self.load.disk_is_low = is_low;
+        self.run();
+    }
+
+    /// Another shard's log has no room, or has room again.
+    pub(super) fn shard_full(&mut self, shard: ShardId, is_full: bool) {
+        match is_full {
+            true => self.load.full_shards.insert(shard),
+            false => self.load.full_shards.remove(&shard),
+        };
+    }
+
+    /// Tells every shard if this one's log ran out of room or got some.
+    pub(super) fn note_pressure(&mut self) {
+        let own = self.config.shard;
+        let is_full = self.is_full();
+        if is_full == self.load.full_shards.contains(&own) {
+            return;
+        }
+        self.shard_full(own, is_full);
+        for shard in self.config.layout.shards().filter(|shard| *shard != own) {
+            let mail = crate::mail::Mail::Full { shard: own, is_full };
+            self.outbox.push((shard, mail));
+        }
+    }
+
+    /// Lets in who waits and tells sessions of changed alarms. True if there was something to tell.
+    pub(super) fn note_load(&mut self) -> bool {
+        self.note_pressure();
+        while let Some(id) = self.load.waiting.front().copied() {
+            let Some(connection) = self.connections.get_mut(&id) else {
+                self.load.waiting.pop_front();
+                continue;
+            };
+            let held = &mut connection.held;
+            if !self.load.fits(held.wanted.saturating_sub(held.incoming)) {
+                break;
+            }
+            self.load.let_in(held, self.now.moment);
+            self.load.stop_waiting(id, held);
+            self.changed.push(id);
+        }
+        if !self.load.decide(self.now.moment) {
+            return false;
+        }
+        for id in self.connection_ids() {
+            self.step(id, |session, ctx| session.alarms_changed(ctx));
+        }
+        true
+    }
+
+    /// Counts what a step of input has left to be kept.
+    pub(super) fn count_input(&mut self, id: ConnectionId, input: &BytesMut) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let announced = connection.session.as_deref().map_or(0, Session::announced_bytes);
+        let announced = announced.max(input.len());
+        self.load.count_input(id, &mut connection.held, announced, self.now.moment);
+    }
+
+    /// Closes peers that hold what the node needs, for too long and the largest first, until it has
+    /// what it needs.
+    pub(super) fn tick_load(&mut self) {
+        let now = self.now.moment;
+        if now < self.load.next_look || self.load.deadline() == Moment::NEVER {
+            return;
+        }
+        self.load.next_look = now.after_ms(LOOK_EVERY_MS);
+        let wait_us = self.config.limits.slow_peer_ms_max.saturating_mul(1000);
+        let Some(since) = now.0.checked_sub(wait_us).map(Moment) else { return };
+        let mut slow: Vec<(usize, ConnectionId)> = Vec::new();
+        let needs = (!self.load.waiting.is_empty(), self.load.is_over_output());
+        for (id, connection) in &self.connections {
+            let held = &connection.held;
+            let (input, output) = held.is_slow(since);
+            let bytes = [(needs.0 && input, held.incoming), (needs.1 && output, held.outgoing)];
+            let bytes = bytes.into_iter().filter(|(is, _)| *is).map(|(_, bytes)| bytes).sum();
+            if bytes > 0 && !connection.output.close && connection.protocol != Protocol::Admin {
+                slow.push((bytes, *id));
+            }
+        }
+        slow.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, id) in slow {
+            let fits = self.load.waiting.is_empty() || self.load.used() < self.load.side_bytes_max;
+            if fits && !self.load.is_over_output() {
+                return;
+            }
+            self.evict(id);
+        }
+    }
+
+    fn evict(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.output.wire.truncate(connection.held.frame_rest());
+        connection.held.wire = connection.output.wire.len();
+        self.meters[connection.protocol.index()].evicted += 1;
+        self.step(id, |session, ctx| session.evict(ctx));
+        // Whatever the session says: it is not read on, and nothing is gathered for it.
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.output.close = true;
+            let held = &mut connection.held;
+            self.load.incoming -= std::mem::take(&mut held.incoming);
+            held.wanted = 0;
+            self.load.stop_waiting(id, held);
+        }
+    }
+
+    /// Refuses what a client wants to have stored while there is an alarm for the disk. Volatile copies
+    /// go on their way.
+    pub(super) fn refuse_for_space(
+        &mut self,
+        from: ConnectionId,
+        request: Request,
+    ) -> Option<Request> {
+        if !self.load.alarms.disk {
+            return Some(request);
+        }
+        let event = match request {
+            Request::Publish { token, content, route } => {
+                if route.streams.is_empty() && route.backlogs.is_empty() {
+                    return Some(Request::Publish { token, content, route });
+                }
+                let live = Route { live: route.live, ..Route::default() };
+                self.publish(from, None, content, live);
+                if token.is_none() {
+                    self.count_dropped(from);
+                }
+                token.map(|token| Event::Published { token, result: Err(Refusal::Busy) })
+            }
+            Request::Append { token, .. } => {
+                token.map(|token| Event::Appended { token, result: Err(Refusal::Busy) })
+            }
+            Request::Propose { token, command: Command::Retain { content: Some(_), .. } } => {
+                Some(Event::Proposed { token, result: Err(Refusal::Busy) })
+            }
+            other => return Some(other),
+        };
+        if let Some(event) = event {
+            self.queue.push_back(Work::Event(from, event));
+        }
+        None
+    }
+
+    fn count_dropped(&mut self, from: ConnectionId) {
+        if let Some(connection) = self.connections.get(&from) {
+            self.meters[connection.protocol.index()].dropped_no_space += 1;
+        }
+    }
+
+    fn connection_ids(&self) -> Vec<ConnectionId> {
+        let mut ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+}
