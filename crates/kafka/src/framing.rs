@@ -68,6 +68,25 @@ pub fn next_frame(
     Ok(Some(Frame { api, head, bytes: buffer.split_to(length).freeze() }))
 }
 
+/// The request at the front of `buffer`, if enough of it is there to tell.
+pub fn peek_api(buffer: &[u8]) -> Option<ApiKey> {
+    let head = RequestHead::parse(buffer.get(LENGTH_BYTES..)?).ok()?;
+    Api::find(head.api_key).map(|api| api.key)
+}
+
+/// The size of the request at the front of `buffer` if it is not there in full, else 0. To be asked
+/// after [`next_frame`], which has checked the length.
+pub fn announced_bytes(buffer: &[u8]) -> usize {
+    let Some(length) = buffer.first_chunk::<LENGTH_BYTES>() else {
+        return 0;
+    };
+    let size = LENGTH_BYTES + u32::from_be_bytes(*length) as usize;
+    match size > buffer.len() {
+        true => size,
+        false => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -122,6 +122,11 @@ pub trait Operation {
         Moment::NEVER
     }
 
+    /// Bytes that it has gathered, or asked for, for its answer.
+    fn gathered_bytes(&self) -> usize {
+        0
+    }
+
     /// As [`Self::event`].
     fn tick(&mut self, _env: &mut Env<'_, '_>) -> bool {
         false

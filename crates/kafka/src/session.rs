@@ -4,10 +4,14 @@
 //!
 //! Nothing is queued beyond that: while a request waits, the bytes of the next stay in the input
 //! buffer and the socket is not read.
+//!
+//! When the node is short of something, producers are held back as Kafka's quotas do it: an answer
+//! carries `throttle_time_ms`, and the connection is muted. Short of disk, a batch is refused with an
+//! error that producers retry; short of memory, Produce requests wait unread.
 
 use crate::api::{self, produce::Produce};
 use crate::codec::ApiKey;
-use crate::framing::{next_frame, Frame};
+use crate::framing::{announced_bytes, next_frame, peek_api, Frame};
 use crate::operation::{token_of, Connection, Env, Op, Operation, Started};
 use bytes::BytesMut;
 use koine_base::{rng::Rng, Moment};
@@ -17,6 +21,17 @@ use std::collections::VecDeque;
 
 /// After a burst of answers that fills the output, the rest of the input waits at least this long.
 const OUTPUT_PAUSE_MS: u64 = 1;
+
+/// How long a producer is muted after a batch was refused for lack of disk space, and told so: long
+/// enough that retries cost nothing, short against its `delivery.timeout.ms`.
+pub(crate) const DISK_THROTTLE_MS: u64 = 1_000;
+
+/// What a producer is told while the node is short of memory. It is muted as long as that lasts.
+pub(crate) const MEMORY_THROTTLE_MS: u64 = 100;
+
+/// A Produce request larger than this is let in by the engine when there is room for it; smaller ones
+/// wait here for the end of the alarm.
+const SMALL_PRODUCE_BYTES: usize = 64 << 10;
 
 pub struct KafkaSession {
     connection: Connection,
@@ -32,6 +47,9 @@ pub struct KafkaSession {
     /// Until then no request is taken, because the output is full. Whoever runs the session does not
     /// call `receive` while it is; the pause makes sure that it is called again afterwards.
     paused_until: Moment,
+    /// The next request is a Produce that waits for the end of an alarm.
+    parked: bool,
+    announced_bytes: usize,
     closed: bool,
 }
 
@@ -52,12 +70,30 @@ impl KafkaSession {
             stalled: None,
             full: false,
             paused_until: Moment::NEVER,
+            parked: false,
+            announced_bytes: 0,
             closed: false,
         }
     }
 
     fn is_blocked(&self) -> bool {
-        self.closed || self.current.is_some() || self.stalled.is_some() || self.is_full()
+        self.closed
+            || self.parked
+            || self.current.is_some()
+            || self.stalled.is_some()
+            || self.is_full()
+    }
+
+    /// True if what comes next has to wait for the end of an alarm: a small Produce while the node is
+    /// short of memory, or one that wants no answer, and so cannot be refused, while it is short of disk.
+    fn must_park(&self, input: &BytesMut, ctx: &Context<'_>) -> bool {
+        if !ctx.alarms.any() || peek_api(input) != Some(ApiKey::Produce) {
+            return false;
+        }
+        if ctx.alarms.memory && announced_bytes(input).max(input.len()) <= SMALL_PRODUCE_BYTES {
+            return true;
+        }
+        ctx.alarms.disk && api::produce::is_silent(input)
     }
 
     fn start(&mut self, frame: Frame, ctx: &mut Context<'_>) {
@@ -92,6 +128,9 @@ impl KafkaSession {
             let Some(produce) = self.produces.pop_front() else { break };
             self.produce_bytes = self.produce_bytes.saturating_sub(produce.frame_bytes());
             produce.answer(&mut Env { ctx, connection: &mut self.connection });
+            if ctx.alarms.disk {
+                self.paused_until = ctx.now.moment.after_ms(DISK_THROTTLE_MS);
+            }
         }
         if self.produces.is_empty() {
             if let Some(frame) = self.stalled.take() {
@@ -138,12 +177,31 @@ impl Session for KafkaSession {
                 self.paused_until = ctx.now.moment.after_ms(OUTPUT_PAUSE_MS);
                 break;
             }
+            if self.must_park(input, ctx) {
+                self.parked = true;
+                ctx.meter.blocked += 1;
+                break;
+            }
             match next_frame(input, ctx.limits.request_bytes_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => self.start(frame, ctx),
                 Err(_) => self.refuse(ctx),
             }
         }
+        self.announced_bytes = announced_bytes(input);
+    }
+
+    fn alarms_changed(&mut self, _ctx: &mut Context<'_>) {
+        // Looked at again when the input is.
+        self.parked = false;
+    }
+
+    fn announced_bytes(&self) -> usize {
+        self.announced_bytes
+    }
+
+    fn gathered_bytes(&self) -> usize {
+        self.current.as_ref().map_or(0, |(_, operation)| operation.gathered_bytes())
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<'_>) {

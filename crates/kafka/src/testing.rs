@@ -11,6 +11,7 @@ use koine_broker::membership::{self, Answer, GroupError, GroupListing, JoinRefus
 use koine_broker::message::{Content, Dialect, Dialects, HeaderValue, Message};
 use koine_broker::metadata::{Command, Durability, Effects, Metadata, Outcome, Refusal};
 use koine_broker::offsets::CommittedOffset;
+use koine_broker::overload::Alarms;
 use koine_broker::session::{
     Appended, Context, Event, Meter, NodeInfo, Output, Peer, ReadBatches, Request, Session,
     StreamBounds, Token,
@@ -74,6 +75,8 @@ pub struct Engine {
     pub paused: bool,
     /// Every read, with its byte limit.
     pub reads: Vec<u32>,
+    /// The disk has no room for appends.
+    pub full: bool,
 }
 
 const EPOCH: i32 = 7;
@@ -144,6 +147,10 @@ impl Engine {
         match request {
             Request::Propose { token, command } => {
                 events.push(Event::Proposed { token, result: self.propose(command) });
+            }
+            Request::Append { token, .. } if self.full => {
+                let result = Err(Refusal::Busy);
+                events.extend(token.map(|token| Event::Appended { token, result }));
             }
             Request::Append { token, stream, batch, .. } => {
                 let base_offset = self.append(stream, &batch);
@@ -262,6 +269,8 @@ pub struct Client {
     pub node: NodeInfo,
     pub limits: Limits,
     pub meter: Meter,
+    pub alarms: Alarms,
+    pub output_room: usize,
     pub closed: bool,
     rng: Rng,
     out: Output,
@@ -285,6 +294,7 @@ impl Client {
             groups: Vec::new(),
             paused: false,
             reads: Vec::new(),
+            full: false,
         };
         Client {
             engine,
@@ -293,6 +303,8 @@ impl Client {
             node: node(),
             limits,
             meter: Meter::default(),
+            alarms: Alarms::default(),
+            output_room: usize::MAX,
             closed: false,
             rng: Rng::new(2),
             out: Output::default(),
@@ -313,6 +325,9 @@ impl Client {
             rng: &mut self.rng,
             out: &mut self.out,
             meter: &mut self.meter,
+            alarms: self.alarms,
+            is_read: true,
+            output_room: self.output_room,
         };
         step(&mut self.session, &mut self.input, &mut ctx);
         self.answers.extend_from_slice(&self.out.wire.take_all());
@@ -346,6 +361,16 @@ impl Client {
         self.input.extend_from_slice(bytes);
     }
 
+    /// Takes away what lies behind the first `length` bytes of the input: it has not come yet.
+    pub fn hold_back(&mut self, length: usize) -> BytesMut {
+        self.input.split_off(length)
+    }
+
+    /// Bytes of the input that were not taken.
+    pub fn input_bytes(&self) -> usize {
+        self.input.len()
+    }
+
     /// Runs until nothing moves any more.
     pub fn run(&mut self) {
         loop {
@@ -368,6 +393,14 @@ impl Client {
                 self.step(|session, _, ctx| session.event(event, ctx));
             }
         }
+    }
+
+    /// The node's alarms change.
+    pub fn alarm(&mut self, alarms: Alarms) {
+        self.alarms = alarms;
+        self.engine.full = alarms.disk;
+        self.step(|session, _, ctx| session.alarms_changed(ctx));
+        self.run();
     }
 
     /// Lets time pass up to the session's deadline.

@@ -257,11 +257,10 @@ impl From<Violation> for End {
 /// The reason code of a PUBACK or PUBREC for what the broker refused (MQTT 5 §3.4.2.1).
 pub fn publish_refused(refusal: Refusal) -> ReasonCode {
     match refusal {
-        Refusal::QuotaExceeded | Refusal::TooLarge => ReasonCode::QuotaExceeded,
+        // Busy: there is no room for it.
+        Refusal::QuotaExceeded | Refusal::TooLarge | Refusal::Busy => ReasonCode::QuotaExceeded,
         Refusal::InvalidName => ReasonCode::TopicNameInvalid,
-        Refusal::Busy | Refusal::NotLeader | Refusal::Cancelled => {
-            ReasonCode::ImplementationSpecificError
-        }
+        Refusal::NotLeader | Refusal::Cancelled => ReasonCode::ImplementationSpecificError,
         _ => ReasonCode::UnspecifiedError,
     }
 }

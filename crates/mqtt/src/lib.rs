@@ -10,6 +10,7 @@ pub mod error;
 mod incoming;
 pub mod message;
 mod outgoing;
+mod retained;
 mod routes;
 mod session;
 pub mod support;

@@ -1,6 +1,10 @@
 //! One connection: finds the transport, cuts packets, hands each to its file in `api`, and turns the
 //! engine's events into packets. Never waits; a packet whose answer needs the engine either blocks
 //! the input behind it (CONNECT, SUBSCRIBE, UNSUBSCRIBE) or is answered later in order (PUBLISH).
+//!
+//! While the node is short of memory, and before version 5, which can be told no, while it is short of
+//! disk, the input is read up to the next PUBLISH: acknowledgements before it go on, and what waits is
+//! not lost.
 
 mod deliver;
 #[cfg(test)]
@@ -12,12 +16,15 @@ mod tests;
 mod tokens;
 
 use crate::aliases::{AliasesIn, AliasesOut};
-use crate::api::{Client, RetainedWanted, SubscribePending, UnsubscribePending};
+use crate::api::{Client, SubscribePending, UnsubscribePending};
 use crate::codec::{put_acknowledgement, Acknowledgement, Connack};
-use crate::codec::{Decoder, Disconnect, Packet, PacketType, Properties, Property, Version};
+use crate::codec::{
+    Decoder, Disconnect, FixedHeader, Packet, PacketType, Properties, Property, Version,
+};
 use crate::error::{DecodeError, End, ReasonCode, Violation};
 use crate::incoming::{Answer, Changes, Incoming};
 use crate::outgoing::{Order, Outgoing};
+use crate::retained::RetainedQueue;
 use crate::routes::RouteCache;
 use crate::websocket::{is_http, put_close, wrap, CloseCode, WebSocket};
 use bytes::BytesMut;
@@ -25,7 +32,6 @@ use koine_base::{Moment, Rope};
 use koine_broker::metadata::{Command, NamespaceId};
 use koine_broker::router::Matches;
 use koine_broker::session::{Context, Event, Peer, Protocol, Request, Session, Settlement};
-use std::collections::BTreeMap;
 
 use tokens::kind_of;
 pub(crate) use tokens::{token, Kind};
@@ -36,6 +42,10 @@ const CONNECT_BYTES_MAX: usize = 512 * 1024;
 
 /// A client with a smaller maximum packet size gets no reason strings.
 const REASON_STRING_PACKET_MIN: u32 = 256;
+
+/// A PUBLISH larger than this is let in by the engine when there is room for it; smaller ones wait here
+/// for the end of the memory alarm.
+const SMALL_PUBLISH_BYTES: usize = 64 << 10;
 
 /// How soon to look again whether the output has drained, in milliseconds.
 const RETRY_MS: u64 = 20;
@@ -91,8 +101,7 @@ pub struct MqttSession {
     pub(crate) matches: Matches,
     /// Envelopes are cut from this.
     pub(crate) arena: BytesMut,
-    pub(crate) retained: BTreeMap<u64, RetainedWanted>,
-    pub(crate) retained_next: u64,
+    pub(crate) retained: RetainedQueue,
     /// When the peer must have been accepted; set by the first step.
     handshake_at: Option<Moment>,
     input_at: Moment,
@@ -105,6 +114,9 @@ pub struct MqttSession {
     /// Output that waits beside the one being written, in a WebSocket step.
     outer_bytes: usize,
     retry_at: Moment,
+    /// What comes next is a PUBLISH that waits for the end of an alarm.
+    parked: bool,
+    announced_bytes: usize,
     /// The durable packet identifiers are with the engine, nothing more is to be noted.
     saved: bool,
 }
@@ -125,8 +137,7 @@ impl MqttSession {
             routes: RouteCache::default(),
             matches: Matches::new(),
             arena: BytesMut::new(),
-            retained: BTreeMap::new(),
-            retained_next: 0,
+            retained: RetainedQueue::default(),
             handshake_at: None,
             input_at: Moment::default(),
             keep_alive_at: Moment::NEVER,
@@ -134,6 +145,8 @@ impl MqttSession {
             publish_bytes_max: usize::MAX,
             outer_bytes: 0,
             retry_at: Moment::NEVER,
+            parked: false,
+            announced_bytes: 0,
             saved: false,
         }
     }
@@ -197,6 +210,11 @@ impl MqttSession {
 
     fn receive_packets(&mut self, input: &mut BytesMut, ctx: &mut Context<'_>) {
         while self.wants_input() {
+            if self.must_park(input, ctx) {
+                self.parked = true;
+                ctx.meter.blocked += 1;
+                break;
+            }
             let claimed = claimed_version(self.phase, input);
             match self.decoder.next(input) {
                 Ok(None) => break,
@@ -213,7 +231,44 @@ impl MqttSession {
                 }
             }
         }
+        self.announced_bytes = match FixedHeader::parse(input) {
+            Ok(Some(header)) if !self.parked && header.packet_bytes() > input.len() => {
+                header.packet_bytes()
+            }
+            _ => 0,
+        };
         self.flush(ctx);
+    }
+
+    /// True if the packet at the front of `input` is a PUBLISH that cannot be taken now. A large one is
+    /// let in by the engine when there is memory for it.
+    fn must_park(&self, input: &[u8], ctx: &Context<'_>) -> bool {
+        let is_publish = |first: &u8| first >> 4 == PacketType::Publish as u8;
+        let (true, Some(first)) = (ctx.alarms.any(), input.first().filter(|it| is_publish(it)))
+        else {
+            return false;
+        };
+        if self.phase != Phase::Connected {
+            return false;
+        }
+        let is_acknowledged = first & 0x06 != 0;
+        if ctx.alarms.disk && is_acknowledged && !self.version().is_v5() {
+            return true;
+        }
+        let is_small = match FixedHeader::parse(input) {
+            Ok(Some(header)) => header.packet_bytes() <= SMALL_PUBLISH_BYTES,
+            Ok(None) => true,
+            Err(_) => false,
+        };
+        ctx.alarms.memory && is_small
+    }
+
+    /// What a WebSocket frame brought may still lie here, although the input is empty.
+    fn receive_rest(&mut self, ctx: &mut Context<'_>) {
+        let Transport::WebSocket(socket) = &self.transport else { return };
+        if !socket.packets.is_empty() && self.wants_input() {
+            self.receive_websocket(&mut BytesMut::new(), ctx);
+        }
     }
 
     fn receive_packet(&mut self, packet: Packet, ctx: &mut Context<'_>) -> Result<(), End> {
@@ -304,6 +359,7 @@ impl MqttSession {
             return;
         }
         self.send_waiting(ctx);
+        self.send_retained(ctx);
         self.send_answers(ctx);
         // A publish that failed in a version without negative acknowledgements ends the connection.
         if self.phase != Phase::Connected {
@@ -332,9 +388,10 @@ impl MqttSession {
                 }
             });
         });
-        self.retry_at = match drained {
-            false if self.outgoing.owes_credit() => ctx.now.moment.after_ms(RETRY_MS),
-            _ => Moment::NEVER,
+        let is_owed = !drained && self.outgoing.owes_credit();
+        self.retry_at = match is_owed || self.retained.is_waiting() {
+            true => ctx.now.moment.after_ms(RETRY_MS),
+            false => Moment::NEVER,
         };
     }
 
@@ -418,9 +475,7 @@ impl MqttSession {
                 },
                 _ => {}
             },
-            Event::Retained { token, messages } => {
-                self.on_retained(kind_of(token).1, messages, ctx);
-            }
+            Event::Retained { messages, .. } => self.on_retained(messages, ctx),
             Event::Attached { token, result } => match result {
                 Ok(half) => self.on_attached(kind_of(token).1, &half, ctx),
                 Err(_) => self.fail(End::Reason(ReasonCode::UnspecifiedError), ctx),
@@ -478,6 +533,10 @@ impl MqttSession {
                 self.close(ctx);
             }
             Phase::Connected => {
+                if !ctx.is_read || !self.wants_input() {
+                    // The packets that would keep it alive are not read.
+                    self.input_at = now;
+                }
                 self.keep_alive_at = self.keep_alive_deadline();
                 if now >= self.keep_alive_at {
                     self.fail(Violation::KeepAlive.into(), ctx);
@@ -532,6 +591,22 @@ impl Session for MqttSession {
 
     fn event(&mut self, event: Event, ctx: &mut Context<'_>) {
         self.step(ctx, |session, ctx| session.on_event(event, ctx));
+        self.receive_rest(ctx);
+    }
+
+    fn alarms_changed(&mut self, ctx: &mut Context<'_>) {
+        // Looked at again when the input is.
+        self.parked = false;
+        self.receive_rest(ctx);
+    }
+
+    fn announced_bytes(&self) -> usize {
+        self.announced_bytes
+    }
+
+    fn evict(&mut self, ctx: &mut Context<'_>) {
+        let end = End::Reason(ReasonCode::QuotaExceeded);
+        self.step(ctx, |session, ctx| session.fail(end, ctx));
     }
 
     fn tick(&mut self, ctx: &mut Context<'_>) {
@@ -551,7 +626,10 @@ impl Session for MqttSession {
         match self.phase {
             Phase::AwaitConnect => true,
             Phase::Connected => {
-                self.blocked.is_none() && self.incoming.bytes() < self.publish_bytes_max
+                self.blocked.is_none()
+                    && !self.parked
+                    && !self.retained.is_full()
+                    && self.incoming.bytes() < self.publish_bytes_max
             }
             Phase::Opening | Phase::Closed => false,
         }

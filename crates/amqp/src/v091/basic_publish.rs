@@ -66,6 +66,7 @@ impl AmqpSession {
             return Err(Violation::new(ReplyCode::NotImplemented, "immediate=true", ID));
         }
         check_size(body.len() as u64, ctx.limits)?;
+        self.alarm.has_published = true;
         ctx.meter.messages_in += 1;
         ctx.meter.message_bytes_in += body.len() as u64;
         let parsed = properties_of(&properties)?;

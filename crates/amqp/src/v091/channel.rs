@@ -114,6 +114,14 @@ impl Incoming {
         }
     }
 
+    /// Bytes that the body will have.
+    pub(super) fn announced(&self) -> usize {
+        match self {
+            Incoming::Header { body, .. } => body.size(),
+            Incoming::Idle | Incoming::Method(_) => 0,
+        }
+    }
+
     /// The whole publish if `piece` completes it.
     pub(super) fn add_body(
         &mut self,
@@ -361,6 +369,7 @@ impl AmqpSession {
             return Vec::new();
         };
         self.partial_bytes -= channel.incoming.received();
+        self.announced_bytes -= channel.incoming.announced();
         channel.incoming = Incoming::Idle;
         channel.held.clear();
         channel.tags.clear();

@@ -23,13 +23,13 @@ const HEARTBEAT_SECONDS: u16 = 60;
 const USER: &str = "guest";
 const PASSWORD: &str = "guest";
 
-/// What we tell clients we can do; each is honoured. `connection.blocked` and `direct_reply_to` are
-/// not, so they are not claimed.
-const CAPABILITIES: [&str; 7] = [
+/// What we tell clients we can do; each is honoured. `direct_reply_to` is not, so it is not claimed.
+const CAPABILITIES: [&str; 8] = [
     "publisher_confirms",
     "exchange_exchange_bindings",
     "basic.nack",
     "consumer_cancel_notify",
+    "connection.blocked",
     "consumer_priorities",
     "authentication_failure_close",
     "per_consumer_qos",
@@ -128,6 +128,7 @@ impl AmqpSession {
         };
         let has = |name: &str| capabilities.find(name) == Some(Value::Bool(true));
         self.wants_cancel_notify = has("consumer_cancel_notify");
+        self.alarm.can_be_told = has("connection.blocked");
         self.wants_login_close = has("authentication_failure_close");
         let mechanism = start.mechanism.as_str();
         let credentials = match login::credentials(mechanism, &start.response.0) {

@@ -245,6 +245,11 @@ impl BodyAssembly {
         self.first.len() + self.joined.len()
     }
 
+    /// Bytes that it will have.
+    pub fn size(&self) -> usize {
+        self.received().saturating_add(usize::try_from(self.missing).unwrap_or(usize::MAX))
+    }
+
     pub fn finish(self) -> Bytes {
         if self.joined.is_empty() {
             return self.first;

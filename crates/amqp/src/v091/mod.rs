@@ -3,7 +3,7 @@
 //! - The codec (`wire`, `table`, `frame`, `methods`, `content`, `output`) turns bytes into typed
 //!   frames and back and decides nothing.
 //! - `session` is one connection; `connection`, `channel`, `exchange`, `queue` and the `basic_*` files
-//!   carry out the methods of their class; `waiting` is what it waits for.
+//!   carry out the methods of their class; `waiting` is what it waits for; `alarm` stops publishers.
 //! - `confirms`, `unacked`, `publish_window`, `settling` and `heartbeat` are its books.
 //! - `message` and `shown` translate between AMQP and the common model; `error` and `text` say no.
 
@@ -17,6 +17,7 @@ pub mod support;
 pub mod table;
 pub mod wire;
 
+mod alarm;
 mod arguments;
 mod basic_ack;
 mod basic_consume;

@@ -6,6 +6,7 @@
 //! (declare, bind, get ...). While one is open the connection reads no further: what follows may rely
 //! on it. Publishes, acks and deliveries never wait.
 
+use super::alarm::Alarm;
 use super::content::{BasicProperties, ContentHeader, WholePublishLayout, CLASS_BASIC};
 use super::error::{Malformed, Reach, ReplyCode, Violation};
 use super::frame::{self, Frame, FrameHead, FrameType};
@@ -89,6 +90,9 @@ pub struct AmqpSession {
     pub(super) confirms_due_at: Moment,
     /// Bytes of bodies that are not complete.
     pub(super) partial_bytes: usize,
+    /// What these will have when they are.
+    pub(super) announced_bytes: usize,
+    pub(super) alarm: Alarm,
 }
 
 impl AmqpSession {
@@ -119,6 +123,8 @@ impl AmqpSession {
             confirms_due: Vec::new(),
             confirms_due_at: Moment::NEVER,
             partial_bytes: 0,
+            announced_bytes: 0,
+            alarm: Alarm::default(),
         }
     }
 
@@ -257,6 +263,7 @@ impl AmqpSession {
             return self.basic_publish(number, publish, header.properties, Bytes::new(), ctx);
         }
         channel.incoming.expect_body(publish, header.properties, header.body_size);
+        self.announced_bytes += channel.incoming.announced();
         Ok(())
     }
 
@@ -276,12 +283,14 @@ impl AmqpSession {
             return Err(Violation::new(ReplyCode::ResourceError, explanation, BasicPublish::ID));
         }
         let before = channel.incoming.received();
+        let announced = channel.incoming.announced();
         let complete = channel.incoming.add_body(piece)?;
         let Some((publish, properties, body)) = complete else {
             self.partial_bytes += size;
             return Ok(());
         };
         self.partial_bytes -= before;
+        self.announced_bytes -= announced;
         self.basic_publish(number, publish, properties, body, ctx)
     }
 
@@ -410,7 +419,11 @@ impl Session for AmqpSession {
     fn receive(&mut self, input: &mut BytesMut, ctx: &mut Context<'_>) {
         let sent_before = ctx.out.wire.len();
         self.heartbeat.received(ctx.now.moment);
-        while self.stage != Stage::Deaf && self.wants_input() && self.step(input, ctx) {}
+        while self.stage != Stage::Deaf
+            && self.wants_input()
+            && !self.must_park(input, ctx)
+            && self.step(input, ctx)
+        {}
         if self.stage == Stage::Deaf {
             input.clear();
         }
@@ -465,7 +478,7 @@ impl Session for AmqpSession {
             return self.finish(ctx);
         }
         if self.heartbeat_is_on() {
-            if !self.wants_input() {
+            if !self.wants_input() || !ctx.is_read {
                 self.heartbeat.received(now);
             }
             if self.heartbeat.is_dead(now) {
@@ -488,7 +501,26 @@ impl Session for AmqpSession {
     }
 
     fn wants_input(&self) -> bool {
-        self.waiting.is_none()
+        self.waiting.is_none() && !self.alarm.is_parked
+    }
+
+    fn alarms_changed(&mut self, ctx: &mut Context<'_>) {
+        let sent_before = ctx.out.wire.len();
+        self.follow_alarms(ctx);
+        self.end_step(sent_before, ctx);
+    }
+
+    fn announced_bytes(&self) -> usize {
+        self.announced_bytes
+    }
+
+    fn evict(&mut self, ctx: &mut Context<'_>) {
+        if (Stage::Starting..Stage::Closing).contains(&self.stage) {
+            let reason = "the node needs the memory that this connection keeps";
+            let violation = Violation::new(ReplyCode::ResourceError, reason, (0, 0));
+            self.put_close(violation.code, violation.reply_text, violation.method, ctx);
+        }
+        self.finish(ctx);
     }
 
     fn disconnected(&mut self, _ctx: &mut Context<'_>) {

@@ -28,7 +28,7 @@ pub const SUPPORT: &[Support] = &[
     not_yet("login EXTERNAL, ANONYMOUS", "503 COMMAND_INVALID"),
     yes("virtual host `/`", "any other is 530 NOT_ALLOWED"),
     yes("heartbeats", "the client's interval; two missed end the connection"),
-    not_yet("connection.blocked, unblocked", "not claimed in the capabilities; a fast publisher is slowed down by not reading from it"),
+    yes("connection.blocked, unblocked", "to publishers with the capability, once per alarm; from its next publish on the connection is not read until all alarms are over"),
     yes("connection.update-secret", "answered; a login by password does not expire"),
     yes("channel.open, close", "soft errors close the channel, hard ones the connection"),
     yes("channel.flow active=true", "answered"),

@@ -392,7 +392,7 @@ impl Shard {
     }
 
     /// Refuses what a client wants to have stored while there is an alarm for the disk. Volatile copies
-    /// go on their way.
+    /// of what is not acknowledged go on their way.
     pub(super) fn refuse_for_space(
         &mut self,
         from: ConnectionId,
@@ -406,17 +406,24 @@ impl Shard {
                 if route.streams.is_empty() && route.backlogs.is_empty() {
                     return Some(Request::Publish { token, content, route });
                 }
-                let live = Route { live: route.live, ..Route::default() };
-                self.publish(from, None, content, live);
-                if token.is_none() {
-                    self.count_dropped(from);
+                match token {
+                    // Its sender may try again: nobody gets it yet.
+                    Some(token) => Some(Event::Published { token, result: Err(Refusal::Busy) }),
+                    None => {
+                        self.count_dropped(from);
+                        let live = Route { live: route.live, ..Route::default() };
+                        self.publish(from, None, content, live);
+                        None
+                    }
                 }
-                token.map(|token| Event::Published { token, result: Err(Refusal::Busy) })
             }
             Request::Append { token, .. } => {
                 token.map(|token| Event::Appended { token, result: Err(Refusal::Busy) })
             }
-            Request::Propose { token, command: Command::Retain { content: Some(_), .. } } => {
+            Request::Propose { token, command: Command::Retain { content: Some(_), qos, .. } } => {
+                if qos == 0 {
+                    self.count_dropped(from);
+                }
                 Some(Event::Proposed { token, result: Err(Refusal::Busy) })
             }
             other => return Some(other),

@@ -20,6 +20,9 @@ use koine_broker::session::{Event, ReadBatches, Request as Ask, StreamBounds};
 /// Bytes of records in one answer, whatever the client asks for: Kafka's `fetch.max.bytes`.
 const FETCH_BYTES_MAX: usize = 55 << 20;
 
+/// The same while the node has no room left for output: everybody gets on, in small steps.
+const FETCH_BYTES_MIN: usize = 64 << 10;
+
 const READ_COMMITTED: i8 = 1;
 const SESSIONS_FROM: i16 = 7;
 /// Clients before this version cannot know Zstandard (KIP-110).
@@ -111,6 +114,7 @@ pub(crate) fn start(request: &Request<'_>, reply: Reply, env: &mut Env<'_, '_>) 
             }
         })
         .collect();
+    let bytes_max = env.ctx.output_room.clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
     let mut fetch = Fetch {
         op,
         reply,
@@ -123,7 +127,7 @@ pub(crate) fn start(request: &Request<'_>, reply: Reply, env: &mut Env<'_, '_>) 
         outstanding_bytes: 0,
         used_bytes: 0,
         bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
-        bytes_max: usize::try_from(request.max_bytes).unwrap_or(0).clamp(1, FETCH_BYTES_MAX),
+        bytes_max: usize::try_from(request.max_bytes).unwrap_or(0).clamp(1, bytes_max),
         deadline: env.ctx.now.moment.after_ms(wait_ms),
     };
     if fetch.advance(env) {
@@ -400,6 +404,10 @@ impl Operation for Fetch {
             _ => return false,
         }
         self.advance(env)
+    }
+
+    fn gathered_bytes(&self) -> usize {
+        self.used_bytes + self.outstanding_bytes
     }
 
     fn deadline(&self) -> Moment {

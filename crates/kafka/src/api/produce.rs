@@ -10,11 +10,13 @@ use crate::framing::Frame;
 use crate::message::forwarded;
 use crate::operation::{Env, Op};
 use crate::reply::Reply;
+use crate::session::{DISK_THROTTLE_MS, MEMORY_THROTTLE_MS};
 use crate::topic::NAMESPACE;
 use bytes::Bytes;
 use koine_base::StreamId;
 use koine_broker::batch::{records, validate_from_producer, BatchInfo, BatchLimits, Codec};
 use koine_broker::metadata::{Named, Refusal};
+use koine_broker::overload::Alarms;
 use koine_broker::publish::{to_subscribers, Publisher};
 use koine_broker::router::Subject;
 use koine_broker::session::{Event, Request as Ask, Route};
@@ -107,6 +109,28 @@ pub(crate) fn start(frame: &Frame, env: &mut Env<'_, '_>) -> Result<Produce, Mal
         produce.topics.push(TopicPlace::of(topic));
     }
     Ok(produce)
+}
+
+/// What can stand before `acks`: the request's head and two strings of 32 KiB.
+const BEFORE_ACKS_BYTES: usize = 128 << 10;
+
+/// True if the Produce request at the front of `input`, length included, wants no answer.
+pub(crate) fn is_silent(input: &[u8]) -> bool {
+    let Some(frame) = input.get(4..input.len().min(BEFORE_ACKS_BYTES)) else { return false };
+    let frame = Bytes::copy_from_slice(frame);
+    let Ok((header, mut r)) = header::decode_request(&frame, ApiKey::Produce.api()) else {
+        return false;
+    };
+    Request::decode_acks(&mut r, header.head.api_version) == Ok(0)
+}
+
+fn throttle_ms(alarms: Alarms) -> i32 {
+    let ms = match (alarms.disk, alarms.memory) {
+        (true, _) => DISK_THROTTLE_MS,
+        (false, true) => MEMORY_THROTTLE_MS,
+        (false, false) => 0,
+    };
+    ms as i32
 }
 
 impl TopicPlace {
@@ -316,7 +340,11 @@ impl Produce {
             topic_id: topic.topic_id,
             partitions: partitions.by_ref().take(topic.partition_count).collect(),
         });
-        let response = Response { topics: topics.collect(), ..Response::default() };
+        let response = Response {
+            topics: topics.collect(),
+            throttle_time_ms: throttle_ms(env.ctx.alarms),
+            ..Response::default()
+        };
         env.send(self.reply, |w, v| response.encode(w, v));
     }
 }

@@ -35,8 +35,7 @@ pub struct PartitionData {
 impl<'a> Request<'a> {
     pub fn decode(r: &mut Reader<'a>, v: i16) -> Result<Self, Malformed> {
         let flexible = v >= FLEXIBLE_FROM;
-        let transactional_id = if v >= 3 { r.nullable_str(flexible)? } else { None };
-        let acks = r.i16()?;
+        let (transactional_id, acks) = Self::decode_front(r, v)?;
         let timeout_ms = r.i32()?;
         let topics = r.array(flexible, 3, |r| {
             let name = if v <= 12 { r.str(flexible)? } else { "" };
@@ -58,6 +57,16 @@ impl<'a> Request<'a> {
             r.skip_tags()?;
         }
         Ok(Request { transactional_id, acks, timeout_ms, topics })
+    }
+
+    fn decode_front(r: &mut Reader<'a>, v: i16) -> Result<(Option<&'a str>, i16), Malformed> {
+        let transactional_id = if v >= 3 { r.nullable_str(v >= FLEXIBLE_FROM)? } else { None };
+        Ok((transactional_id, r.i16()?))
+    }
+
+    /// The wanted acknowledgements, of a request that need not be there in full.
+    pub fn decode_acks(r: &mut Reader<'a>, v: i16) -> Result<i16, Malformed> {
+        Ok(Self::decode_front(r, v)?.1)
     }
 }
 

@@ -13,6 +13,7 @@ use koine_broker::session::Session;
 mod admin;
 mod fetch;
 mod groups;
+mod overload;
 mod produce;
 
 fn decode<'a, T>(

@@ -9,5 +9,5 @@ mod subscribe;
 mod unsubscribe;
 
 pub(crate) use connect::Client;
-pub(crate) use subscribe::{RetainedWanted, SubscribePending};
+pub(crate) use subscribe::SubscribePending;
 pub(crate) use unsubscribe::UnsubscribePending;

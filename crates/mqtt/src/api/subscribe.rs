@@ -3,11 +3,16 @@
 
 use crate::codec::{Packet, Properties, Qos, RetainHandling, Suback, Subscribe, SubscribeEntry};
 use crate::error::{subscribe_refused, End, ReasonCode, Violation};
+use crate::retained::Wanted;
 use crate::session::{token, Blocked, Kind, MqttSession, NAMESPACE};
 use crate::topic::TopicFilter;
 use koine_broker::message::Annotation;
 use koine_broker::metadata::{Command, Outcome, Refusal, SubscriptionOptions};
 use koine_broker::session::{Context, Request, RetainedMessage, Route};
+
+/// Retained messages that leave in one step: they may become publishes to the session's own backlog,
+/// of which a connection may have only so many under way.
+const RETAINED_STEP_BYTES: usize = 1 << 20;
 
 /// A SUBSCRIBE that is with the engine.
 #[derive(Debug)]
@@ -25,13 +30,6 @@ struct Proposed {
     shared: bool,
     qos: Qos,
     retain_handling: RetainHandling,
-    identifier: Option<u32>,
-}
-
-/// Retained messages were asked for on behalf of a subscription.
-#[derive(Debug)]
-pub(crate) struct RetainedWanted {
-    qos: Qos,
     identifier: Option<u32>,
 }
 
@@ -145,49 +143,68 @@ impl MqttSession {
                 RetainHandling::Never => false,
             };
             if wanted {
-                self.ask_retained(subscription, ctx);
+                self.want_retained(subscription);
             }
         }
     }
 
-    fn ask_retained(&mut self, subscription: Proposed, ctx: &mut Context<'_>) {
-        let number = self.retained_next;
-        self.retained_next += 1;
-        let wanted = RetainedWanted { qos: subscription.qos, identifier: subscription.identifier };
-        self.retained.insert(number, wanted);
-        ctx.out.request(Request::Retained {
-            token: token(Kind::Retained, number),
-            namespace: NAMESPACE,
+    fn want_retained(&mut self, subscription: Proposed) {
+        self.retained.want(Wanted {
             filter: subscription.topic_filter,
+            qos: subscription.qos as u8,
+            identifier: subscription.identifier,
         });
     }
 
+    pub(crate) fn on_retained(&mut self, messages: Vec<RetainedMessage>, ctx: &mut Context<'_>) {
+        self.retained.answered(messages);
+        self.send_retained(ctx);
+    }
+
     /// Retained messages go out with the RETAIN flag: at QoS 0 directly, else through the session's
-    /// backlog, where they are acknowledged and survive like any other delivery.
-    pub(crate) fn on_retained(
+    /// backlog, where they are acknowledged and survive like any other delivery. Either way no faster
+    /// than the client takes them.
+    pub(crate) fn send_retained(&mut self, ctx: &mut Context<'_>) {
+        let mut room = RETAINED_STEP_BYTES;
+        loop {
+            if let Some(filter) = self.retained.next_filter() {
+                let token = token(Kind::Retained, 0);
+                ctx.out.request(Request::Retained { token, namespace: NAMESPACE, filter });
+            }
+            let is_full = self.output_bytes(ctx) >= ctx.limits.output_bytes_max;
+            if is_full || room == 0 || !ctx.is_read {
+                return;
+            }
+            let Some((message, granted, identifier)) = self.retained.next_message() else {
+                return;
+            };
+            room = room.saturating_sub(message.content.size());
+            self.send_one_retained(message, granted, identifier, ctx);
+        }
+    }
+
+    fn send_one_retained(
         &mut self,
-        number: u64,
-        messages: Vec<RetainedMessage>,
+        message: RetainedMessage,
+        granted: u8,
+        identifier: Option<u32>,
         ctx: &mut Context<'_>,
     ) {
-        let Some(wanted) = self.retained.remove(&number) else { return };
+        if message.expires_at.is_some_and(|expires_at| expires_at <= ctx.now.wall) {
+            return;
+        }
         let session = self.client.session.and_then(|id| ctx.metadata.session(id));
         let backlog = session.and_then(|session| session.backlog());
-        for message in messages {
-            if message.expires_at.is_some_and(|expires_at| expires_at <= ctx.now.wall) {
-                continue;
+        let qos = message.qos.min(granted);
+        let identifiers: Vec<u32> = identifier.into_iter().collect();
+        match backlog {
+            Some(backlog) if qos > 0 => {
+                let annotation = Annotation { qos, retain: true, identifiers };
+                let route = Route { backlogs: vec![(backlog, annotation)], ..Route::default() };
+                let content = message.content;
+                ctx.out.request(Request::Publish { token: None, content, route });
             }
-            let qos = message.qos.min(wanted.qos as u8);
-            let identifiers: Vec<u32> = wanted.identifier.into_iter().collect();
-            match backlog {
-                Some(backlog) if qos > 0 => {
-                    let annotation = Annotation { qos, retain: true, identifiers };
-                    let route = Route { backlogs: vec![(backlog, annotation)], ..Route::default() };
-                    let content = message.content;
-                    ctx.out.request(Request::Publish { token: None, content, route });
-                }
-                _ => self.send_live(&message.content, true, &identifiers, ctx),
-            }
+            _ => self.send_live(&message.content, true, &identifiers, ctx),
         }
     }
 }

@@ -10,6 +10,7 @@ use koine_broker::cursor::{self, Assign, ConsumerOptions, Cursor};
 use koine_broker::limits::Limits;
 use koine_broker::message::{stored_prefix, Annotation, Content, Dialects};
 use koine_broker::metadata::{Command, Durability, Effects, Metadata, Outcome, Refusal};
+use koine_broker::overload::Alarms;
 use koine_broker::publish::{to_subject, Publisher};
 use koine_broker::router::{Matches, Subject};
 use koine_broker::session::{
@@ -61,6 +62,7 @@ pub struct Engine {
     connections: BTreeMap<ConnectionId, Connection>,
     next: u64,
     events: VecDeque<(ConnectionId, Event)>,
+    pub alarms: Alarms,
     /// What connections that are gone had still to write.
     written: BTreeMap<ConnectionId, BytesMut>,
 }
@@ -81,6 +83,9 @@ macro_rules! with_session {
                 rng: &mut $engine.rng,
                 out,
                 meter: &mut $engine.meter,
+                alarms: $engine.alarms,
+                is_read: true,
+                output_room: usize::MAX,
             };
             let $ctx = &mut context;
             let _ = &$input;
@@ -96,6 +101,7 @@ impl Engine {
             metadata: Metadata::new(&[false, true], (&limits).into()),
             limits,
             meter: Meter::default(),
+            alarms: Alarms::default(),
             now: Now { moment: Moment(1_000_000), wall: Timestamp(1_700_000_000_000) },
             node: NodeInfo {
                 node_id: 1,
@@ -154,6 +160,30 @@ impl Engine {
     pub fn drop_connection(&mut self, id: ConnectionId) {
         self.end(id);
         self.run();
+    }
+
+    /// The node's alarms change.
+    pub fn alarm(&mut self, alarms: Alarms) {
+        self.alarms = alarms;
+        let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        for id in ids {
+            with_session!(self, id, |session, input, ctx| {
+                session.alarms_changed(ctx);
+                if session.wants_input() && !input.is_empty() {
+                    session.receive(input, ctx);
+                }
+            });
+        }
+        self.run();
+    }
+
+    pub fn evict(&mut self, id: ConnectionId) {
+        with_session!(self, id, |session, input, ctx| session.evict(ctx));
+        self.run();
+    }
+
+    pub fn session(&self, id: ConnectionId) -> &MqttSession {
+        &self.connections[&id].session
     }
 
     pub fn shutdown(&mut self, id: ConnectionId) {
@@ -369,6 +399,15 @@ impl Engine {
                 let result = self.apply(command);
                 self.events.insert(position, (id, Event::Proposed { token, result }));
                 return;
+            }
+            Request::Publish { token, content, route }
+                if self.alarms.disk && !(route.streams.is_empty() && route.backlogs.is_empty()) =>
+            {
+                let Some(token) = token else {
+                    let live = Route { live: route.live, ..Route::default() };
+                    return self.publish(&content, &live);
+                };
+                Event::Published { token, result: Err(Refusal::Busy) }
             }
             Request::Publish { token, content, route } => {
                 self.publish(&content, &route);

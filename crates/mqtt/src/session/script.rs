@@ -4,7 +4,8 @@
 //! Verbs: `connect NAME [key=value ...]`, `subscribe NAME PACKET FILTER[,option...] ...`,
 //! `unsubscribe NAME PACKET FILTER ...`, `publish NAME TOPIC PAYLOAD [key=value ...]`,
 //! `puback|pubrec|pubrel|pubcomp NAME PACKET [REASON]`, `disconnect NAME [key=value ...]`,
-//! `open NAME` (no CONNECT), `auth NAME`, `ping NAME`, `drop NAME`, `shutdown NAME`, `bytes NAME HEX`, `wait MS`, `restart`.
+//! `open NAME` (no CONNECT), `auth NAME`, `ping NAME`, `drop NAME`, `shutdown NAME`, `bytes NAME HEX`,
+//! `evict NAME`, `wait MS`, `restart`, `alarm [disk] [memory]` (none: all is clear).
 
 use super::engine::Engine;
 use crate::codec::{
@@ -15,6 +16,7 @@ use crate::codec::{
 use crate::error::ReasonCode;
 use bytes::{Bytes, BytesMut};
 use koine_base::{ConnectionId, Rope};
+use koine_broker::overload::Alarms;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -192,6 +194,10 @@ impl Stage {
         let (verb, rest) = (words[0], &words[1..]);
         match verb {
             "wait" => return self.engine.advance(number(rest[0])),
+            "alarm" => {
+                let (disk, memory) = (rest.contains(&"disk"), rest.contains(&"memory"));
+                return self.engine.alarm(Alarms { disk, memory });
+            }
             "restart" => return self.engine.restart(),
             _ => {}
         }
@@ -234,6 +240,7 @@ impl Stage {
             }
             "ping" => self.send(name, &Packet::Pingreq),
             "drop" => self.engine.drop_connection(self.clients[name].id),
+            "evict" => self.engine.evict(self.clients[name].id),
             "shutdown" => self.engine.shutdown(self.clients[name].id),
             "bytes" => {
                 let bytes: Vec<u8> = rest

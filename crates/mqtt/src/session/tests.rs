@@ -7,6 +7,8 @@ use crate::websocket::client_frame;
 use bytes::{Bytes, BytesMut};
 use koine_base::rng::Rng;
 use koine_base::{ConnectionId, Rope};
+use koine_broker::overload::Alarms;
+use koine_broker::session::Session;
 
 fn connect_packet(name: &str, version: Version, clean_start: bool) -> Packet {
     Packet::Connect(Box::new(Connect {
@@ -306,4 +308,73 @@ fn noise_after_connect_never_panics_and_leaves_others_alone() {
 fn a_session_is_small() {
     let bytes = std::mem::size_of::<crate::MqttSession>();
     assert!(bytes <= 2048, "{bytes}");
+}
+
+#[test]
+fn what_waited_in_a_websocket_frame_goes_on_without_more_input() {
+    let mut engine = Engine::new();
+    let id = engine.connect();
+    let upgrade = "GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+          Sec-WebSocket-Protocol: mqtt\r\n\r\n";
+    engine.send(id, upgrade.as_bytes());
+    let mut all = BytesMut::new();
+    all.extend_from_slice(&bytes_of(&connect_packet("c", V4, true), V4));
+    all.extend_from_slice(&bytes_of(&subscribe_packet("a", Qos::AtMostOnce), V4));
+    all.extend_from_slice(&bytes_of(&Packet::Pingreq, V4));
+    engine.send(id, &client_frame(0x82, [1, 2, 3, 4], &all));
+    let answer = engine.take(id);
+    // A PINGRESP in a frame of its own is the last that comes.
+    assert!(answer.ends_with(&[0xD0, 0]), "{answer:?}");
+}
+
+#[test]
+fn a_publish_is_announced_until_it_is_whole_but_not_while_it_waits() {
+    let mut engine = Engine::new();
+    let id = client(&mut engine, "c", true);
+    let all = publish_bytes("t", &Bytes::from(vec![0; 100_000]), Qos::AtLeastOnce, 1);
+    engine.send(id, &all[..50_000]);
+    assert_eq!(engine.session(id).announced_bytes(), all.len());
+    // Version 3.1.1 waits for the disk, wherever in its publish it is.
+    engine.alarm(Alarms { disk: true, memory: false });
+    assert_eq!(
+        (engine.session(id).announced_bytes(), engine.session(id).wants_input()),
+        (0, false)
+    );
+    // A large one that was let in is not held up by the memory alarm.
+    engine.alarm(Alarms { disk: false, memory: true });
+    assert_eq!(engine.session(id).announced_bytes(), all.len());
+    assert!(engine.session(id).wants_input());
+    engine.send(id, &all[50_000..]);
+    assert_eq!(engine.session(id).announced_bytes(), 0);
+    assert_eq!(engine.take(id)[..2], [0x40, 2]);
+}
+
+#[test]
+fn retained_messages_leave_no_faster_than_they_are_taken() {
+    let mut engine = Engine::new();
+    engine.limits.output_bytes_max = 100_000;
+    let sender = client(&mut engine, "sender", true);
+    for number in 0..100 {
+        let mut publish =
+            publish_bytes(&format!("r/{number}"), &vec![7; 10_000].into(), Qos::AtMostOnce, 0)
+                .to_vec();
+        publish[0] |= 1;
+        engine.send(sender, &publish);
+    }
+    let receiver = client(&mut engine, "receiver", true);
+    engine.send(receiver, &bytes_of(&subscribe_packet("r/+", Qos::AtMostOnce), V4));
+    engine.send(receiver, &bytes_of(&subscribe_packet("r/1", Qos::AtMostOnce), V4));
+    let mut received = Vec::new();
+    loop {
+        let bytes = engine.take(receiver);
+        assert!(bytes.len() < 120_000, "{}", bytes.len());
+        if bytes.is_empty() {
+            break;
+        }
+        received.extend(packets(&bytes));
+        engine.advance(20);
+    }
+    let publishes = received.iter().filter(|packet| matches!(packet, Packet::Publish(_))).count();
+    assert_eq!(publishes, 101);
 }

@@ -71,6 +71,9 @@ impl Bench {
             rng: &mut self.rng,
             out: &mut out,
             meter: &mut meter,
+            alarms: Default::default(),
+            is_read: true,
+            output_room: usize::MAX,
         };
         act(&mut self.session, &mut ctx);
         out.requests

@@ -5,6 +5,7 @@ use crate::v091::table::{Table, TableBuilder};
 use crate::v091::wire::LongString;
 use node::{Node, Seen};
 
+mod alarms;
 mod node;
 mod refusals;
 mod robustness;
@@ -18,6 +19,7 @@ fn start_ok(user: &str, password: &str) -> ConnectionStartOk {
     let capabilities = TableBuilder::new()
         .with("consumer_cancel_notify", Value::Bool(true))
         .with("authentication_failure_close", Value::Bool(true))
+        .with("connection.blocked", Value::Bool(true))
         .finish();
     ConnectionStartOk {
         client_properties: TableBuilder::new()
@@ -107,7 +109,8 @@ fn negotiation_from_header_to_open() {
     assert_eq!(properties.find("version"), Some(Value::LongString(b"0.0.0")));
     let Some(Value::Table(capabilities)) = properties.find("capabilities") else { panic!("table") };
     assert_eq!(capabilities.find("publisher_confirms"), Some(Value::Bool(true)));
-    assert_eq!(capabilities.find("connection.blocked"), None);
+    assert_eq!(capabilities.find("connection.blocked"), Some(Value::Bool(true)));
+    assert_eq!(capabilities.find("direct_reply_to"), None);
     let tune = only_method(node.ask(client, 0, start_ok("guest", "guest")));
     assert_eq!(
         tune,

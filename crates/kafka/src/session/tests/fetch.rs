@@ -42,6 +42,12 @@ fn fetch(client: &mut Client, version: i16, request: &Request<'_>) -> Response {
     decode(&frame, |r| Response::decode(r, version))
 }
 
+/// The batches of one partition from an offset on.
+pub fn fetch_one(client: &mut Client, topic: &str, partition: i32, offset: i64) -> Vec<Bytes> {
+    let mut response = fetch(client, 12, &request(topic, vec![wanted(partition, offset)]));
+    response.topics.remove(0).partitions.remove(0).records
+}
+
 /// Sends a request that may have to wait.
 fn start(client: &mut Client, request: &Request<'_>) -> Option<Response> {
     client.queue(ApiKey::Fetch, 12, |w| request.encode(w, 12));

@@ -14,6 +14,7 @@ use koine_broker::cursor::{self, Assign, AttachError, ConsumerOptions, Cursor};
 use koine_broker::limits::Limits;
 use koine_broker::message::{stored_prefix, Content, Dialects};
 use koine_broker::metadata::*;
+use koine_broker::overload::Alarms;
 use koine_broker::session::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +47,7 @@ pub(super) struct Node {
     pub hold_publishes: bool,
     held_publishes: Vec<(usize, Token)>,
     pub refuse_publishes: bool,
+    pub alarms: Alarms,
     /// Whether the end of a turn is told.
     pub flushes: bool,
 }
@@ -86,6 +88,7 @@ impl Node {
             hold_publishes: false,
             held_publishes: Vec::new(),
             refuse_publishes: false,
+            alarms: Alarms::default(),
             flushes: true,
         }
     }
@@ -268,8 +271,34 @@ impl Node {
             rng: &mut self.rng,
             out: output,
             meter,
+            alarms: self.alarms,
+            is_read: true,
+            output_room: usize::MAX,
         };
         step(session, input, &mut ctx);
+    }
+
+    /// The node's alarms change.
+    pub(super) fn alarm(&mut self, alarms: Alarms) {
+        self.alarms = alarms;
+        for client in 0..self.clients.len() {
+            if !self.clients[client].gone {
+                self.step(client, |session, _, ctx| session.alarms_changed(ctx));
+            }
+        }
+        self.run();
+    }
+
+    pub(super) fn wants_input(&self, client: usize) -> bool {
+        self.clients[client].session.wants_input()
+    }
+
+    pub(super) fn announced_bytes(&self, client: usize) -> usize {
+        self.clients[client].session.announced_bytes()
+    }
+
+    pub(super) fn evict(&mut self, client: usize) {
+        self.step(client, |session, _, ctx| session.evict(ctx));
     }
 
     fn event(&mut self, client: usize, event: Event) {
