@@ -8,6 +8,7 @@ pub mod membership;
 pub mod message;
 pub mod metadata;
 pub mod offsets;
+pub mod once;
 pub mod overload;
 pub mod producers;
 pub mod publish;

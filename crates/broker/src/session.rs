@@ -13,6 +13,7 @@ use crate::membership;
 use crate::message::{Annotation, Content, Dialects};
 use crate::metadata::{Command, Metadata, NamespaceId, Outcome, Refusal, SessionId};
 use crate::offsets::CommittedOffset;
+use crate::once::OnceId;
 use crate::overload::Alarms;
 use bytes::{Bytes, BytesMut};
 use koine_base::rng::Rng;
@@ -208,8 +209,9 @@ pub enum Request {
     /// Event: `Proposed`.
     Propose { token: Token, command: Command },
     /// Append a copy to every stream of the route, hand it to the live ones. Event: `Published` once
-    /// every copy is as durable as its stream promises; none without a token.
-    Publish { token: Option<Token>, content: Content, route: Route },
+    /// every copy is as durable as its stream promises; none without a token. With `once`, a stream
+    /// that holds a copy of that publish already takes no second one; live ones may see it twice.
+    Publish { token: Option<Token>, content: Content, route: Route, once: Option<OnceId> },
     /// Append a validated Kafka batch verbatim. Event: `Appended`; none without a token.
     Append { token: Option<Token>, stream: StreamId, batch: Bytes, info: BatchInfo },
     /// Whole batches from the one that holds `offset`; at least one if there is any, however large.

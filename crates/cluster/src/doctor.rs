@@ -67,7 +67,8 @@ pub fn examine(
     let mut report = Report::default();
     let mut names = Names::new(layout, limits);
     for shard in layout.shards() {
-        let mut watch = Watch { names: (shard == ShardId(0)).then_some(&mut names), ..Watch::default() };
+        let mut watch =
+            Watch { names: (shard == ShardId(0)).then_some(&mut names), ..Watch::default() };
         let config = Config::new(shard_directory(shard));
         let inspection = inspect(disk, &config, &mut |seen| watch.see(seen, progress))?;
         report.files += inspection.files;

@@ -6,18 +6,21 @@
 //! | 3 trim    | stream u64 | new start u64 |
 //! | 4 offsets | length u32 | committed offsets of consumer groups |
 //! | 5 mark    | nothing: somebody waits for what was committed before |
+//! | 6 once    | stream u64 | session u64 | packet identifier u16 | use number u64 |
 //! ```
 //! Numbers are big-endian. What is read back here was written by this node and has passed the frame's
 //! checksum, so a malformed operation is damage that the checksum did not see: it ends the process.
 
 use bytes::{Buf, Bytes};
 use koine_base::StreamId;
+use koine_broker::once::OnceId;
 
 const APPEND: u8 = 1;
 const SETTLE: u8 = 2;
 const TRIM: u8 = 3;
 const OFFSETS: u8 = 4;
 const MARK: u8 = 5;
+const ONCE: u8 = 6;
 
 /// Bytes before the batch of an append.
 pub const APPEND_HEADER_BYTES: usize = 1 + 8 + 8 + 4;
@@ -45,6 +48,11 @@ pub enum Operation {
     },
     /// Nothing: somebody waits for what was committed before.
     Mark,
+    /// The entry appends a copy of this publish to the stream.
+    Once {
+        stream: StreamId,
+        id: OnceId,
+    },
 }
 
 /// The entry is not a sequence of operations.
@@ -92,6 +100,12 @@ impl EntryWriter {
     pub fn offsets(&mut self, commit: &[u8]) {
         self.bytes.push(OFFSETS);
         self.put_sized(commit);
+    }
+
+    pub fn once(&mut self, stream: StreamId, id: OnceId) {
+        self.bytes.push(ONCE);
+        self.bytes.extend_from_slice(&stream.raw().to_be_bytes());
+        self.bytes.extend_from_slice(&id.to_bytes());
     }
 
     pub fn mark(&mut self) {
@@ -155,6 +169,12 @@ impl Operations {
             }
             OFFSETS => Some(Operation::Offsets { commit: self.take_sized()? }),
             MARK => Some(Operation::Mark),
+            ONCE => {
+                let stream = StreamId::from_raw(self.take_u64()?);
+                let id = (self.rest.len() >= OnceId::BYTES)
+                    .then(|| self.rest.split_to(OnceId::BYTES))?;
+                Some(Operation::Once { stream, id: OnceId::from_bytes(&id)? })
+            }
             _ => None,
         }
     }
@@ -185,6 +205,9 @@ mod tests {
         writer.settle(stream, b"delta");
         writer.trim(stream, 50);
         writer.offsets(b"commit");
+        let session = koine_broker::metadata::SessionId(1 << 40);
+        let id = OnceId { session, packet_identifier: 65_535, use_number: 9 };
+        writer.once(stream, id);
         let entry = Bytes::from(writer.take());
         assert!(writer.is_empty());
         let seen: Vec<_> = operations(entry.clone()).collect::<Result<_, _>>().expect("whole");
@@ -192,11 +215,12 @@ mod tests {
         assert_eq!(&entry[*position..*position + 5], b"BATCH");
         assert_eq!(&batch[..], b"BATCH");
         assert_eq!(seen[2], Operation::Trim { stream, start: 50 });
-        assert_eq!(seen.len(), 4);
+        assert_eq!(seen[4], Operation::Once { stream, id });
+        assert_eq!(seen.len(), 5);
         for end in 1..entry.len() {
             let cut: Vec<_> = operations(entry.slice(..end)).collect();
             let whole = cut.iter().filter(|operation| operation.is_ok()).count();
-            assert!(whole < 4, "cut at {end}");
+            assert!(whole < 5, "cut at {end}");
         }
     }
 }

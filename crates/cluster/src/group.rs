@@ -11,6 +11,7 @@ use koine_broker::batch::{self, BatchBuilder};
 use koine_broker::membership::Membership;
 use koine_broker::message::{stored_prefix, Annotation, Content, Origin};
 use koine_broker::offsets::Offsets;
+use koine_broker::once::OnceId;
 use koine_broker::session::{Appended, Request, Token};
 use koine_log::FrameLocation;
 use std::collections::{BTreeMap, VecDeque};
@@ -216,6 +217,12 @@ impl DataGroup {
         let bytes = builder.finish(base_offset, epoch);
         self.writer.append(id, base_offset, &bytes);
         self.spare.push(builder);
+    }
+
+    /// The record just added to the stream is a copy of this exactly-once publish.
+    pub fn note_once(&mut self, id: StreamId, once: OnceId) {
+        self.writer.once(id, once);
+        self.stream(id).once.get_or_insert_default().propose(&once);
     }
 
     pub fn trim(&mut self, stream: StreamId, start: u64) {

@@ -5,6 +5,7 @@ use koine_base::{ConnectionId, ShardId, StreamId};
 use koine_broker::membership::GroupListing;
 use koine_broker::message::{Annotation, Content};
 use koine_broker::metadata::{Command, NamespaceId, Refusal};
+use koine_broker::once::OnceId;
 use koine_broker::session::{ConsumerId, Event, Request, Token};
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub enum Mail {
         connection: ConnectionId,
         content: Content,
         copies: Vec<Copy>,
+        /// A stream that holds a copy of this publish takes no second one.
+        once: Option<OnceId>,
     },
     Stored {
         ticket: u64,

@@ -4,6 +4,7 @@
 use koine_base::{ConnectionId, StreamId};
 use koine_broker::batch::{BatchBuilder, Record};
 use koine_broker::cursor::{self, Cursor};
+use koine_broker::once::OncePublishes;
 use koine_broker::producers::Producers;
 use koine_broker::session::{ConsumerId, Token};
 use std::collections::HashMap;
@@ -26,6 +27,8 @@ pub struct Stream {
     /// Leader epochs with the first offset of each, oldest first.
     pub epochs: Vec<(u32, u64)>,
     pub producers: Option<Box<Producers>>,
+    /// Made with the first exactly-once publish.
+    pub once: Option<Box<OncePublishes>>,
     pub subscription: Option<Box<Subscription>>,
     pub watchers: Vec<Watcher>,
     /// Records of other protocols than Kafka that join the next entry, and their first offset.

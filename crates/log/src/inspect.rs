@@ -271,7 +271,8 @@ impl Inspector<'_, '_> {
         for (number, path) in damaged {
             // An older one is not looked at by a start.
             let newer = standing.is_some_and(|standing| standing > number);
-            let fault = Fault::Checkpoint { stands_in: newer || self.reaches_back(newest.as_ref())? };
+            let fault =
+                Fault::Checkpoint { stands_in: newer || self.reaches_back(newest.as_ref())? };
             self.find(path, 0, fault, Vec::new());
         }
         if let Some(newest) = &newest {

@@ -152,8 +152,7 @@ pub(crate) fn read(
     }
     let mut body = bytes.split_off(CHECKPOINT_HEADER_BYTES);
     let whole = body.len() as u64;
-    let fits =
-        |header: &CheckpointHeader| header.number == number && header.body_bytes == whole;
+    let fits = |header: &CheckpointHeader| header.number == number && header.body_bytes == whole;
     let mut flip = None;
     let header = match CheckpointHeader::decode(&bytes) {
         Ok(header) => header,

@@ -511,9 +511,8 @@ fn read_header_block(block: &[u8]) -> Result<(WalHeader, WalPosition, Vec<Flip>)
     let mut newest = WalPosition::default();
     for at in WAL_MARKS_AT {
         let bytes = block.get(at as usize..at as usize + WAL_MARK_BYTES).unwrap_or_default();
-        let own = |bytes: &[u8]| {
-            WalMark::decode(bytes).filter(|mark| mark.sequence == header.sequence)
-        };
+        let own =
+            |bytes: &[u8]| WalMark::decode(bytes).filter(|mark| mark.sequence == header.sequence);
         let mark = own(bytes).or_else(|| {
             let (mark, flip) = mend_header(&mut bytes.to_vec(), own)?;
             flips.push(flip.behind(u64::from(at)));

@@ -16,7 +16,7 @@ mod tests;
 mod tokens;
 
 use crate::aliases::{AliasesIn, AliasesOut};
-use crate::api::{Client, SubscribePending, UnsubscribePending};
+use crate::api::{Client, Held, SubscribePending, UnsubscribePending};
 use crate::codec::{put_acknowledgement, Acknowledgement, Connack};
 use crate::codec::{
     Decoder, Disconnect, FixedHeader, Packet, PacketType, Properties, Property, Version,
@@ -29,9 +29,10 @@ use crate::routes::RouteCache;
 use crate::websocket::{is_http, put_close, wrap, CloseCode, WebSocket};
 use bytes::BytesMut;
 use koine_base::{Moment, Rope};
-use koine_broker::metadata::{Command, NamespaceId};
+use koine_broker::metadata::{Command, NamespaceId, Outcome};
 use koine_broker::router::Matches;
 use koine_broker::session::{Context, Event, Peer, Protocol, Request, Session, Settlement};
+use std::collections::VecDeque;
 
 use tokens::kind_of;
 pub(crate) use tokens::{token, Kind};
@@ -94,6 +95,8 @@ pub struct MqttSession {
     pub(crate) client: Client,
     pub(crate) blocked: Option<Blocked>,
     pub(crate) incoming: Incoming,
+    /// QoS 2 publishes whose identifiers are being noted, in order.
+    pub(crate) held: VecDeque<Held>,
     pub(crate) outgoing: Outgoing,
     pub(crate) aliases_in: AliasesIn,
     pub(crate) aliases_out: AliasesOut,
@@ -131,6 +134,7 @@ impl MqttSession {
             client: Client::default(),
             blocked: None,
             incoming: Incoming::default(),
+            held: VecDeque::new(),
             outgoing: Outgoing::default(),
             aliases_in: AliasesIn::default(),
             aliases_out: AliasesOut::default(),
@@ -433,8 +437,9 @@ impl MqttSession {
 
     fn propose_notes(&mut self, changes: Changes, ctx: &mut Context<'_>) {
         let Some(session) = self.client.session else { return };
-        let Changes { received, unreleased } = changes;
-        let command = Command::NotePackets { session, received, unreleased };
+        let Changes { noted, released, unreleased } = changes;
+        let connection = ctx.connection.raw();
+        let command = Command::NotePackets { session, connection, noted, released, unreleased };
         ctx.out.request(Request::Propose { token: token(Kind::Notes, 0), command });
     }
 
@@ -444,7 +449,7 @@ impl MqttSession {
             return;
         }
         self.saved = true;
-        let mut changes = self.incoming.rest();
+        let mut changes = self.incoming.notes.take_rest();
         changes.unreleased.extend(self.outgoing.unreleased().map(|packet| (packet, true)));
         if !changes.is_empty() {
             self.propose_notes(changes, ctx);
@@ -470,8 +475,8 @@ impl MqttSession {
                 (Kind::Subscribe, _) => self.on_subscribed(result, ctx),
                 (Kind::Unsubscribe, _) => self.on_unsubscribed(result, ctx),
                 (Kind::Notes, _) => match result {
-                    Ok(_) => self.incoming.notes.committed(),
-                    Err(_) => self.fail(End::Reason(ReasonCode::UnspecifiedError), ctx),
+                    Ok(Outcome::Noted { use_number }) => self.on_noted(use_number, ctx),
+                    Ok(_) | Err(_) => self.fail(End::Reason(ReasonCode::UnspecifiedError), ctx),
                 },
                 _ => {}
             },

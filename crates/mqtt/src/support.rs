@@ -39,7 +39,11 @@ pub const FEATURES: &[Feature] = &[
     yes("CONNACK", ALL, "session present is exact; version 3.1 has no such flag"),
     yes("PUBLISH", ALL, "QoS 0, 1 and 2 in both directions; payloads up to 16 MiB"),
     yes("PUBACK", ALL, "sent when every copy is as durable as its stream promises"),
-    yes("PUBREC", ALL, "likewise, and after the identifier is noted in a session that is kept"),
+    yes(
+        "PUBREC",
+        ALL,
+        "likewise; in a session that is kept the identifier is noted before anything is stored",
+    ),
     yes("PUBREL", ALL, ""),
     yes("PUBCOMP", ALL, ""),
     yes("SUBSCRIBE", ALL, "the QoS asked for is granted"),

@@ -102,7 +102,7 @@ impl AmqpSession {
             timestamp: ctx.now.wall,
         };
         let token = confirm.map(|confirm| self.window.open(confirm));
-        ctx.out.request(Request::Publish { token, content, route });
+        ctx.out.request(Request::Publish { token, content, route, once: None });
         Ok(())
     }
 

@@ -7,7 +7,10 @@ use super::{Effects, Metadata};
 impl Metadata {
     /// Applies one committed command. Deterministic; `effects` collects what the node has to carry out.
     pub fn apply(&mut self, command: Command, effects: &mut Effects) -> Result<Outcome, Refusal> {
-        self.version += 1;
+        // Packet identifiers come with every exactly-once message, and nothing is derived from them.
+        if !matches!(command, Command::NotePackets { .. }) {
+            self.version += 1;
+        }
         match command {
             Command::NodeStarted { at } => {
                 self.drop_transient(effects);
@@ -90,9 +93,9 @@ impl Metadata {
                 let existed = self.unsubscribe(session, &filters, effects);
                 existed.map(|existed| Outcome::Unsubscribed { existed }).ok_or(Refusal::NotFound)
             }
-            Command::NotePackets { session, received, unreleased } => {
-                let noted = self.note_packets(session, &received, &unreleased);
-                noted.map(|()| Outcome::Done).ok_or(Refusal::NotFound)
+            Command::NotePackets { session, connection, noted, released, unreleased } => {
+                self.release_packets(session, &released, &unreleased)?;
+                self.note_packets(session, connection, &noted)
             }
             Command::WillPublished { session } => {
                 self.will_published(session);

@@ -235,13 +235,16 @@ pub enum Command {
     WillPublished {
         session: SessionId,
     },
-    /// Packet identifiers of exactly-once exchanges that must outlive the connection: each is noted
-    /// (true) or forgotten (false).
+    /// Packet identifiers of exactly-once exchanges that must outlive the connection. Outcome: `Noted`.
     NotePackets {
         session: SessionId,
-        /// See [`super::SubjectSession::received`].
-        received: Vec<(u16, bool)>,
-        /// See [`super::SubjectSession::unreleased`].
+        /// Raw id of the connection that speaks. One that lost the session meanwhile notes nothing.
+        connection: u64,
+        /// Identifiers whose use begins; see [`super::SubjectSession::received`].
+        noted: Vec<u16>,
+        /// Identifiers with the number of the use that ends. Carried out before `noted`.
+        released: Vec<(u16, u64)>,
+        /// Noted (true) or forgotten (false); see [`super::SubjectSession::unreleased`].
         unreleased: Vec<(u16, bool)>,
     },
     /// Ends every session whose time is up.
@@ -288,6 +291,10 @@ pub enum Outcome {
         existed: Vec<bool>,
     },
     ProducerId(i64),
+    /// The number of the uses of packet identifiers that begin.
+    Noted {
+        use_number: u64,
+    },
 }
 
 /// Why the broker said no. Each protocol's error table maps every reason.

@@ -159,6 +159,8 @@ pub(crate) struct Durable {
     pub shared: BTreeMap<(NamespaceId, String, String), SharedGroup>,
     pub next_session: u64,
     pub next_producer_id: i64,
+    /// Number of the next use of a packet identifier that is noted; never reused.
+    pub next_use: u64,
 }
 
 pub struct Metadata {
@@ -169,7 +171,7 @@ pub struct Metadata {
     by_topic_id: HashMap<TopicId, Name>,
     streams: HashMap<StreamId, StreamOwner>,
     by_client: BTreeMap<Name, SessionId>,
-    /// Counts commands applied; lets holders of derived data notice change.
+    /// Lets holders of derived data notice change.
     version: u64,
 }
 
@@ -226,11 +228,12 @@ impl Metadata {
             shared: BTreeMap::new(),
             next_session: 1,
             next_producer_id: 1,
+            next_use: 1,
         };
         Self::from_durable(durable, Vec::new(), limits)
     }
 
-    /// Grows by one with each applied command.
+    /// Grows with each applied command that may change what is looked up here.
     pub fn version(&self) -> u64 {
         self.version
     }

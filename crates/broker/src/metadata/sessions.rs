@@ -3,6 +3,7 @@
 
 use super::command::{Outcome, Refusal, SessionId, SubscriptionOptions, Will, EXPIRY_NEVER};
 use super::{Durability, Effects, Metadata, NamespaceId, StreamOwner};
+use crate::once::OnceId;
 use crate::router::{Filter, Subscriber};
 use koine_base::StreamId;
 use serde::{Deserialize, Serialize};
@@ -24,9 +25,10 @@ pub struct SubjectSession {
     pub will_at: Option<i64>,
     pub(super) backlog: Option<u64>,
     pub subscriptions: BTreeMap<String, SubscriptionOptions>,
-    /// Packet identifiers of what the client published exactly once and has not released yet: a
-    /// second publish under one of them is a repetition.
-    pub received: BTreeSet<u16>,
+    /// Packet identifiers under which the client publishes exactly once and has not released yet, each
+    /// with the number of its use: a second publish under one of them is a repetition. Noted before
+    /// anything is stored.
+    pub received: BTreeMap<u16, u64>,
     /// Packet identifiers under which the client was sent something exactly once from a stream that is
     /// not its own, and which it is to be told to release when it comes back.
     pub unreleased: BTreeSet<u16>,
@@ -110,7 +112,7 @@ impl Metadata {
             will_at: None,
             backlog: None,
             subscriptions: BTreeMap::new(),
-            received: BTreeSet::new(),
+            received: BTreeMap::new(),
             unreleased: BTreeSet::new(),
         };
         self.durable.sessions.insert(id, session);
@@ -193,25 +195,56 @@ impl Metadata {
         }
     }
 
+    /// Begins uses of packet identifiers, all under one number.
     pub(super) fn note_packets(
         &mut self,
         id: SessionId,
-        received: &[(u16, bool)],
+        connection: u64,
+        noted: &[u16],
+    ) -> Result<Outcome, Refusal> {
+        let use_number = self.durable.next_use;
+        if !noted.is_empty() {
+            let session = self.durable.sessions.get_mut(&id).ok_or(Refusal::NotFound)?;
+            if session.connection != Some(connection) {
+                return Err(Refusal::Cancelled);
+            }
+            session.received.extend(noted.iter().map(|packet| (*packet, use_number)));
+            self.durable.next_use += 1;
+        }
+        Ok(Outcome::Noted { use_number })
+    }
+
+    pub(super) fn release_packets(
+        &mut self,
+        id: SessionId,
+        released: &[(u16, u64)],
         unreleased: &[(u16, bool)],
-    ) -> Option<()> {
-        fn note(set: &mut BTreeSet<u16>, changes: &[(u16, bool)]) {
-            for (packet, keep) in changes {
-                if *keep {
-                    set.insert(*packet);
-                } else {
-                    set.remove(packet);
-                }
+    ) -> Result<(), Refusal> {
+        let session = self.durable.sessions.get_mut(&id).ok_or(Refusal::NotFound)?;
+        for (packet, use_number) in released {
+            // Another use may have begun since.
+            if session.received.get(packet) == Some(use_number) {
+                session.received.remove(packet);
             }
         }
-        let session = self.durable.sessions.get_mut(&id)?;
-        note(&mut session.received, received);
-        note(&mut session.unreleased, unreleased);
-        Some(())
+        for (packet, keep) in unreleased {
+            match keep {
+                true => session.unreleased.insert(*packet),
+                false => session.unreleased.remove(packet),
+            };
+        }
+        Ok(())
+    }
+
+    /// False if the publish was released, or its session is gone. A use that this copy has not heard
+    /// of yet is open.
+    pub fn is_once_open(&self, id: &OnceId) -> bool {
+        if id.use_number >= self.durable.next_use {
+            return true;
+        }
+        let session = self.durable.sessions.get(&id.session);
+        let current = session.and_then(|session| session.received.get(&id.packet_identifier));
+        current == Some(&id.use_number)
     }
 
     pub(super) fn will_published(&mut self, id: SessionId) {

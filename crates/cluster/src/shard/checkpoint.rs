@@ -8,6 +8,7 @@ use crate::stream::{Stream, Subscription};
 use koine_base::{GroupId, StreamId};
 use koine_broker::cursor::Cursor;
 use koine_broker::offsets::Offsets;
+use koine_broker::once::OncePublishes;
 use koine_broker::producers::Producers;
 use koine_log::GroupCheckpoint;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ struct StreamState {
     epochs: Vec<(u32, u64)>,
     cursor: Option<Vec<u8>>,
     producers: Option<Vec<u8>>,
+    once: Option<Vec<u8>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,6 +88,11 @@ fn encode_stream(id: StreamId, stream: &Stream) -> StreamState {
         producers.encode(&mut bytes);
         bytes
     });
+    let once = stream.once.as_ref().filter(|once| !once.is_empty()).map(|once| {
+        let mut bytes = Vec::new();
+        once.encode(&mut bytes);
+        bytes
+    });
     StreamState {
         stream: id.raw(),
         start: stream.start,
@@ -93,6 +100,7 @@ fn encode_stream(id: StreamId, stream: &Stream) -> StreamState {
         epochs: stream.epochs.clone(),
         cursor,
         producers,
+        once,
     }
 }
 
@@ -117,6 +125,10 @@ pub(super) fn decode_group(
             let producers = Producers::decode(&mut &bytes[..]).map_err(|_| UnreadableCheckpoint)?;
             stream.producers = Some(Box::new(producers));
         }
+        if let Some(bytes) = stored.once {
+            let once = OncePublishes::decode(&mut &bytes[..]).map_err(|_| UnreadableCheckpoint)?;
+            stream.once = Some(Box::new(once));
+        }
     }
     for (name, bytes) in state.offsets {
         let offsets = Offsets::decode(&mut &bytes[..]).map_err(|_| UnreadableCheckpoint)?;
@@ -131,6 +143,7 @@ impl Shard {
         if !self.log.checkpoint_due(self.now.moment) {
             return;
         }
+        self.sweep_once();
         let mut groups = Vec::new();
         if let Some(controller) = &self.controller {
             let HardState { term, vote } = controller.hard_state;

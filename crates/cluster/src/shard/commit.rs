@@ -188,6 +188,7 @@ impl Shard {
                     }
                 }
                 Operation::Mark => {}
+                Operation::Once { stream, id } => self.apply_once(stream, id),
             }
         }
     }

@@ -385,7 +385,7 @@ impl Shard {
                     expires_at,
                 });
             }
-            self.publish(nobody, None, content, route);
+            self.publish(nobody, None, content, route, None);
         }
         self.propose_silently(Command::WillPublished { session });
     }

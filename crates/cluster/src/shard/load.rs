@@ -402,9 +402,9 @@ impl Shard {
             return Some(request);
         }
         let event = match request {
-            Request::Publish { token, content, route } => {
+            Request::Publish { token, content, route, once } => {
                 if route.streams.is_empty() && route.backlogs.is_empty() {
-                    return Some(Request::Publish { token, content, route });
+                    return Some(Request::Publish { token, content, route, once });
                 }
                 match token {
                     // Its sender may try again: nobody gets it yet.
@@ -412,7 +412,7 @@ impl Shard {
                     None => {
                         self.count_dropped(from);
                         let live = Route { live: route.live, ..Route::default() };
-                        self.publish(from, None, content, live);
+                        self.publish(from, None, content, live, None);
                         None
                     }
                 }

@@ -244,8 +244,8 @@ impl Shard {
         match mail {
             Mail::Request { from, request } => self.own_request(from, request),
             Mail::Event { to, event } => self.session_event(to, event),
-            Mail::Store { from, ticket, connection: _, content, copies } => {
-                self.store_copies(from, ticket, &content, copies);
+            Mail::Store { from, ticket, connection: _, content, copies, once } => {
+                self.store_copies(from, ticket, &content, copies, once);
             }
             Mail::Stored { ticket, result } => self.copy_stored(ticket, result),
             Mail::Live { content, receivers } => self.deliver_live(&content, receivers),

@@ -6,6 +6,7 @@ use crate::mail::{Copy, Mail};
 use koine_base::{ConnectionId, ShardId, StreamId};
 use koine_broker::message::{Annotation, Content};
 use koine_broker::metadata::Refusal;
+use koine_broker::once::{OnceId, Sighting};
 use koine_broker::session::{Event, Protocol, Route, Token};
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ impl Shard {
         token: Option<Token>,
         content: Content,
         route: Route,
+        once: Option<OnceId>,
     ) {
         self.post_live(&content, route.live);
         let copies = route.streams.into_iter().map(|stream| (stream, None));
@@ -54,13 +56,20 @@ impl Shard {
         self.publishes.insert(ticket, publish);
         for (shard, copies) in by_shard {
             if shard == self.config.shard {
-                self.store_copies(shard, ticket, &content, copies);
+                self.store_copies(shard, ticket, &content, copies, once);
             } else {
                 let from_shard = self.config.shard;
                 let content = content.clone();
                 self.outbox.push((
                     shard,
-                    Mail::Store { from: from_shard, ticket, connection: from, content, copies },
+                    Mail::Store {
+                        from: from_shard,
+                        ticket,
+                        connection: from,
+                        content,
+                        copies,
+                        once,
+                    },
                 ));
             }
         }
@@ -73,6 +82,7 @@ impl Shard {
         ticket: u64,
         content: &Content,
         copies: Vec<Copy>,
+        once: Option<OnceId>,
     ) {
         for (stream, annotation) in copies {
             if self.is_deleted(stream) || self.is_backlog_full(stream, annotation.as_ref()) {
@@ -81,10 +91,20 @@ impl Shard {
                 self.post(home, Mail::Stored { ticket, result: Ok(()) });
                 continue;
             }
+            let sighting = once.map_or(Sighting::New, |once| self.sighting(stream, &once));
+            if sighting == Sighting::Stored {
+                self.post(home, Mail::Stored { ticket, result: Ok(()) });
+                continue;
+            }
             let Some(group) = self.groups.get_mut(&stream.group()) else {
                 continue;
             };
-            group.add_record(stream, content, annotation.as_ref());
+            if sighting == Sighting::New {
+                group.add_record(stream, content, annotation.as_ref());
+                if let Some(once) = once {
+                    group.note_once(stream, once);
+                }
+            }
             group.wait(Waiter::Stored { home, ticket });
         }
     }
@@ -103,6 +123,45 @@ impl Shard {
             self.meters[Protocol::Mqtt.index()].dropped_backlog_full += 1;
         }
         is_full
+    }
+
+    /// Whether the stream holds a copy of an exactly-once publish.
+    fn sighting(&mut self, stream: StreamId, once: &OnceId) -> Sighting {
+        // What was released is not repeated any more: it comes late, from a connection that is gone.
+        if !self.metadata.is_once_open(once) {
+            return Sighting::Stored;
+        }
+        let metadata = &self.metadata;
+        let group = self.groups.get_mut(&stream.group());
+        let known = group.and_then(|group| group.streams.get_mut(&stream)?.once.as_mut());
+        known.map_or(Sighting::New, |known| {
+            if known.is_sweep_due() {
+                known.sweep(|id| metadata.is_once_open(id));
+            }
+            known.sighting(once)
+        })
+    }
+
+    /// Also used while recovering.
+    pub(super) fn apply_once(&mut self, stream: StreamId, id: OnceId) {
+        if self.is_deleted(stream) {
+            return;
+        }
+        if let Some(group) = self.groups.get_mut(&stream.group()) {
+            group.stream(stream).once.get_or_insert_default().commit(&id);
+        }
+    }
+
+    /// Forgets the exactly-once publishes that are released, before they would reach a checkpoint.
+    pub(super) fn sweep_once(&mut self) {
+        let metadata = &self.metadata;
+        for group in self.groups.values_mut() {
+            for stream in group.streams.values_mut() {
+                if let Some(once) = &mut stream.once {
+                    once.sweep(|id| metadata.is_once_open(id));
+                }
+            }
+        }
     }
 
     /// One copy is committed.

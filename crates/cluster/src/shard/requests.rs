@@ -33,8 +33,8 @@ impl Shard {
         };
         let owner = match &request {
             Request::Publish { .. } => {
-                if let Request::Publish { token, content, route } = request {
-                    self.publish(from, token, content, route);
+                if let Request::Publish { token, content, route, once } = request {
+                    self.publish(from, token, content, route, once);
                 }
                 return;
             }

@@ -8,6 +8,7 @@ use koine_base::{Timestamp, TopicId};
 use koine_broker::batch::{self, BatchBuilder};
 use koine_broker::message::{Content, Dialect, Message, Origin};
 use koine_broker::metadata::{Command, Durability, NamespaceId, Outcome, QueueSpec, Refusal};
+use koine_broker::once::OnceId;
 use koine_broker::session::{Attach, Context, Delivery, Route, Session, Settlement};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -166,7 +167,8 @@ impl<'d> Node<'d> {
             timestamp: Timestamp(5),
         };
         let route = Route { streams: streams.to_vec(), ..Route::default() };
-        let events = self.ask(client, Request::Publish { token: Some(9), content, route });
+        let events =
+            self.ask(client, Request::Publish { token: Some(9), content, route, once: None });
         assert!(
             events.iter().any(|e| matches!(e, Event::Published { token: 9, result: Ok(()) })),
             "{events:?}"
@@ -529,6 +531,7 @@ fn a_client_that_asks_finds_what_it_has_just_published() {
             token: None,
             content: content.clone(),
             route: Route { streams: vec![stream], ..Route::default() },
+            once: None,
         };
         let pull = Request::Pull { token: 1, stream, consumer: 3, auto_settle: true };
         let requests = [publish(), publish(), pull, Request::Status { token: 2, stream }];
@@ -556,7 +559,7 @@ fn a_client_that_asks_finds_what_it_has_just_published() {
     };
     let route = Route { streams: vec![stream], ..Route::default() };
     let pull = Request::Pull { token: 1, stream, consumer: 3, auto_settle: false };
-    let requests = [Request::Publish { token: None, content, route }, pull];
+    let requests = [Request::Publish { token: None, content, route, once: None }, pull];
     leaver.script.borrow_mut().requests.extend(requests);
     node.shards[1].receive(node.now, leaver.id, &mut BytesMut::new());
     node.shards[1].disconnected(node.now, leaver.id);
@@ -567,4 +570,143 @@ fn a_client_that_asks_finds_what_it_has_just_published() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// What a session that outlives its connection does to publish exactly once.
+struct Once {
+    session: koine_broker::metadata::SessionId,
+    connection: u64,
+}
+
+impl Once {
+    fn open(node: &mut Node<'_>, client: &Client) -> Once {
+        let connection = client.id.raw();
+        let command = Command::OpenSession {
+            namespace: NAMESPACE,
+            client_id: "once".to_owned(),
+            connection,
+            clean_start: false,
+            expiry_ms: u64::MAX,
+            will: None,
+            at: 0,
+        };
+        match &node.ask(client, Request::Propose { token: 1, command })[..] {
+            [Event::Proposed { result: Ok(Outcome::SessionOpened { session, .. }), .. }] => {
+                Once { session: *session, connection }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn note(&self, node: &mut Node<'_>, client: &Client, noted: &[u16]) -> OnceId {
+        let use_number = match self.change(node, client, noted, &[]) {
+            Ok(Outcome::Noted { use_number }) => use_number,
+            other => panic!("{other:?}"),
+        };
+        OnceId { session: self.session, packet_identifier: noted[0], use_number }
+    }
+
+    fn change(
+        &self,
+        node: &mut Node<'_>,
+        client: &Client,
+        noted: &[u16],
+        released: &[(u16, u64)],
+    ) -> Result<Outcome, Refusal> {
+        let command = Command::NotePackets {
+            session: self.session,
+            connection: self.connection,
+            noted: noted.to_vec(),
+            released: released.to_vec(),
+            unreleased: Vec::new(),
+        };
+        match node.ask(client, Request::Propose { token: 1, command }).pop() {
+            Some(Event::Proposed { result, .. }) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn publish_once(streams: &[StreamId], body: &str, once: OnceId) -> Request {
+    let content = Content {
+        origin: Origin::Mqtt,
+        envelope: Bytes::new(),
+        key: None,
+        body: Some(Bytes::copy_from_slice(body.as_bytes())),
+        timestamp: Timestamp(5),
+    };
+    let route = Route { streams: streams.to_vec(), ..Route::default() };
+    Request::Publish { token: Some(9), content, route, once: Some(once) }
+}
+
+fn is_published(events: &[Event]) -> bool {
+    matches!(events, [Event::Published { token: 9, result: Ok(()) }])
+}
+
+#[test]
+fn an_exactly_once_publish_is_stored_once_in_each_stream_over_crashes() {
+    let disk = MemoryDisk::new();
+    let mut node = Node::open(&disk, 2);
+    let client = node.connect(0);
+    let streams = [node.queue(&client, "a"), node.queue(&client, "b"), node.queue(&client, "c")];
+    let once = Once::open(&mut node, &client);
+    let id = once.note(&mut node, &client, &[7]);
+    // The first try reached only one of the streams.
+    assert!(is_published(&node.ask(&client, publish_once(&streams[..1], "one", id))));
+    for round in 0..3 {
+        disk.crash(koine_base::disk::memory::Survival::Nothing);
+        node = Node::open(&disk, 2);
+        let client = node.connect(round % 2);
+        assert_eq!(Once::open(&mut node, &client).session, id.session);
+        for _ in 0..2 {
+            assert!(is_published(&node.ask(&client, publish_once(&streams, "one", id))));
+        }
+        // Enough for a checkpoint, which keeps what is known of it.
+        let filler = node.queue(&client, "filler");
+        for _ in 0..400 {
+            node.publish(&client, &[filler], &"x".repeat(300));
+        }
+    }
+    let client = node.connect(0);
+    let once = Once::open(&mut node, &client);
+    assert!(once.change(&mut node, &client, &[], &[(7, id.use_number)]).is_ok());
+    // A repetition that was on its way for so long stores nothing; the next use of the identifier does.
+    assert!(is_published(&node.ask(&client, publish_once(&streams, "one", id))));
+    let next = once.note(&mut node, &client, &[7]);
+    assert_ne!(next.use_number, id.use_number);
+    assert!(is_published(&node.ask(&client, publish_once(&streams, "two", next))));
+    for stream in streams {
+        let got = deliveries(node.ask(&client, attach(stream, stream.raw(), 10)));
+        assert_eq!(bodies(&got), ["one", "two"]);
+    }
+}
+
+#[test]
+fn a_repetition_waits_for_the_first_copy_and_a_connection_without_the_session_notes_nothing() {
+    let disk = MemoryDisk::new();
+    let mut node = Node::open(&disk, 2);
+    let client = node.connect(0);
+    let stream = node.queue(&client, "a");
+    let old = Once::open(&mut node, &client);
+    let id = old.note(&mut node, &client, &[1]);
+    let both = [publish_once(&[stream], "one", id), publish_once(&[stream], "one", id)];
+    client.script.borrow_mut().requests.extend(both);
+    node.shards[0].receive(node.now, client.id, &mut BytesMut::new());
+    assert!(client.take().is_empty(), "neither before the disk has it");
+    node.settle();
+    assert_eq!(client.take().len(), 2);
+    let events = node.ask(&client, Request::Status { token: 4, stream });
+    assert!(
+        matches!(&events[..], [Event::Status { result: Ok(status), .. }] if status.ready == 1),
+        "{events:?}"
+    );
+    let other = node.connect(1);
+    Once::open(&mut node, &other);
+    assert_eq!(old.change(&mut node, &other, &[2], &[]), Err(Refusal::Cancelled));
+    // A late release of an earlier use leaves the present one alone.
+    let new = Once { session: old.session, connection: other.id.raw() };
+    let again = new.note(&mut node, &other, &[1]);
+    assert!(old.change(&mut node, &other, &[], &[(1, id.use_number)]).is_ok());
+    let metadata = node.shards[1].metadata();
+    assert!(metadata.is_once_open(&again) && !metadata.is_once_open(&id));
 }

@@ -259,6 +259,7 @@ fn forward(
             token: Some(op.token(APPEND + count)),
             content: forwarded(name, &record),
             route: route.clone(),
+            once: None,
         });
     }
     count as usize

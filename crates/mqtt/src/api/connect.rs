@@ -228,7 +228,7 @@ impl MqttSession {
     /// Goes on where the last connection of the session stopped.
     fn resume(&mut self, id: SessionId, ctx: &mut Context<'_>) {
         let Some(session) = ctx.metadata.session(id) else { return };
-        self.incoming.resume(session.received.iter().copied());
+        self.incoming.resume(session.received.iter().map(|(packet, number)| (*packet, *number)));
         for packet_identifier in session.unreleased.iter().copied() {
             self.outgoing.resume_unreleased(packet_identifier);
             put_acknowledgement(ctx.out.wire.tail(), PacketType::Pubrel, packet_identifier);
@@ -282,7 +282,7 @@ impl MqttSession {
             self.propose_retain(&will.topic, &content, will.qos, expires_at, None, ctx);
         }
         if !route.is_empty() {
-            ctx.out.request(Request::Publish { token: None, content, route });
+            ctx.out.request(Request::Publish { token: None, content, route, once: None });
         }
     }
 }

@@ -9,5 +9,6 @@ mod subscribe;
 mod unsubscribe;
 
 pub(crate) use connect::Client;
+pub(crate) use publish::Held;
 pub(crate) use subscribe::SubscribePending;
 pub(crate) use unsubscribe::UnsubscribePending;

@@ -9,6 +9,7 @@ use crate::session::{token, Kind, MqttSession, NAMESPACE};
 use bytes::{Bytes, BytesMut};
 use koine_broker::message::{Content, Origin};
 use koine_broker::metadata::{Command, Refusal};
+use koine_broker::once::OnceId;
 use koine_broker::publish::{to_subject, Publisher};
 use koine_broker::router::Subject;
 use koine_broker::session::{Context, Request, Route};
@@ -19,6 +20,24 @@ const PENDING_BYTES: usize = 64;
 
 /// Room for envelopes is allocated in pieces of this size.
 const ARENA_BYTES: usize = 4096;
+
+/// A publish whose requests are still to be made.
+#[derive(Debug)]
+pub(crate) struct Held {
+    sequence: u64,
+    packet_identifier: u16,
+    qos: Qos,
+    retain: Option<Retain>,
+    content: Content,
+    route: Route,
+}
+
+#[derive(Debug)]
+struct Retain {
+    topic: Bytes,
+    /// Message expiry interval, seconds.
+    expires: Option<u32>,
+}
 
 impl MqttSession {
     pub(crate) fn on_publish(
@@ -54,27 +73,23 @@ impl MqttSession {
             body: Some(publish.payload()),
             timestamp: ctx.now.wall,
         };
-        self.hand_over(&publish, &topic, content, route, ctx);
+        self.hand_over(&publish, topic, content, route, ctx);
         Ok(())
     }
 
-    /// A second QoS 2 publish under an identifier that is not released yet (§4.3.3).
+    /// A second QoS 2 publish under an identifier that this connection has not released yet (§4.3.3).
     fn is_repetition(&mut self, publish: &Publish, ctx: &mut Context<'_>) -> bool {
         let packet_identifier = publish.packet_identifier;
-        let mut receipt = self.incoming.receipt(packet_identifier);
-        if receipt == Receipt::New && publish.duplicate {
-            // The connection before this one may have noted it after this one began.
-            let session = self.client.session.and_then(|id| ctx.metadata.session(id));
-            if session.is_some_and(|session| session.received.contains(&packet_identifier)) {
-                self.incoming.resume([packet_identifier]);
-                receipt = Receipt::Received;
+        match self.incoming.receipt(packet_identifier) {
+            // What an earlier connection noted is handed over again under the same number.
+            Receipt::New | Receipt::Noted(_) => return false,
+            Receipt::Publishing => {}
+            Receipt::Received => {
+                let pubrec = crate::codec::PacketType::Pubrec;
+                crate::codec::put_acknowledgement(ctx.out.wire.tail(), pubrec, packet_identifier);
             }
         }
-        if receipt == Receipt::Received {
-            let pubrec = crate::codec::PacketType::Pubrec;
-            crate::codec::put_acknowledgement(ctx.out.wire.tail(), pubrec, packet_identifier);
-        }
-        receipt != Receipt::New
+        true
     }
 
     /// The receivers of a publish and its envelope, from the cache if nothing changed.
@@ -121,45 +136,82 @@ impl MqttSession {
         Ok((route, envelope))
     }
 
-    /// Makes the requests of one publish and queues its acknowledgement.
+    /// Queues the acknowledgement of one publish, and makes its requests or lets them wait for the note
+    /// of its identifier.
     fn hand_over(
         &mut self,
         publish: &Publish,
-        topic: &[u8],
+        topic: Bytes,
         content: Content,
         route: Route,
         ctx: &mut Context<'_>,
     ) {
-        let sequence = self.incoming.next_sequence();
-        let mut parts = 0;
-        if publish.retain {
-            parts += 1;
-            let topic = std::str::from_utf8(topic).unwrap_or_default();
-            let expires = publish.message_expiry_interval;
-            self.propose_retain(topic, &content, publish.qos, expires, Some(sequence), ctx);
-        }
+        let (qos, packet_identifier) = (publish.qos, publish.packet_identifier);
         let reason = match route.is_empty() {
             true => ReasonCode::NoMatchingSubscribers,
             false => ReasonCode::Success,
         };
-        if route.is_empty() {
-            ctx.meter.unroutable += u64::from(!publish.retain);
-        } else {
-            // At QoS 0 there is nothing to answer; the engine bounds what is under way.
-            let wanted = (publish.qos != Qos::AtMostOnce).then(|| token(Kind::Publish, sequence));
-            parts += u8::from(wanted.is_some());
-            ctx.out.request(Request::Publish { token: wanted, content, route });
-        }
-        if publish.qos == Qos::AtMostOnce && parts == 0 {
-            return;
+        ctx.meter.unroutable += u64::from(route.is_empty() && !publish.retain);
+        // At QoS 0 there is nothing to answer; the engine bounds what is under way.
+        let answered = !route.is_empty() && qos != Qos::AtMostOnce;
+        let parts = u8::from(publish.retain) + u8::from(answered);
+        let sequence = self.incoming.next_sequence();
+        let held = Held {
+            sequence,
+            packet_identifier,
+            qos,
+            retain: publish
+                .retain
+                .then_some(Retain { topic, expires: publish.message_expiry_interval }),
+            content,
+            route,
+        };
+        if qos == Qos::AtMostOnce && parts == 0 {
+            return self.make_requests(held, None, ctx);
         }
         let bytes = match parts {
             0 => 0,
             _ => publish.payload_size() + PENDING_BYTES,
         };
-        self.incoming.begin(publish.packet_identifier, publish.qos, reason, parts, bytes);
-        if parts == 0 && publish.qos == Qos::ExactlyOnce && self.is_durable() {
-            self.incoming.note_last();
+        let noted = self.incoming.receipt(packet_identifier);
+        self.incoming.begin(packet_identifier, qos, reason, parts, bytes);
+        match (noted, self.client.session) {
+            _ if qos != Qos::ExactlyOnce || parts == 0 => self.make_requests(held, None, ctx),
+            (Receipt::Noted(use_number), Some(session)) => {
+                let once = OnceId { session, packet_identifier, use_number };
+                self.make_requests(held, Some(once), ctx);
+            }
+            _ if self.is_durable() => {
+                self.incoming.note_last();
+                self.held.push_back(held);
+            }
+            _ => self.make_requests(held, None, ctx),
+        }
+    }
+
+    /// The use of some identifiers is noted: their publishes go on.
+    pub(crate) fn on_noted(&mut self, use_number: u64, ctx: &mut Context<'_>) {
+        self.incoming.noted(use_number);
+        let Some(session) = self.client.session else { return };
+        while let Some(held) = self.held.front() {
+            let packet_identifier = held.packet_identifier;
+            let Some(use_number) = self.incoming.use_number(packet_identifier) else { break };
+            let once = OnceId { session, packet_identifier, use_number };
+            if let Some(held) = self.held.pop_front() {
+                self.make_requests(held, Some(once), ctx);
+            }
+        }
+    }
+
+    fn make_requests(&mut self, held: Held, once: Option<OnceId>, ctx: &mut Context<'_>) {
+        let Held { sequence, packet_identifier: _, qos, retain, content, route } = held;
+        if let Some(Retain { topic, expires }) = retain {
+            let topic = std::str::from_utf8(&topic).unwrap_or_default();
+            self.propose_retain(topic, &content, qos, expires, Some(sequence), ctx);
+        }
+        if !route.is_empty() {
+            let token = (qos != Qos::AtMostOnce).then(|| token(Kind::Publish, sequence));
+            ctx.out.request(Request::Publish { token, content, route, once });
         }
     }
 
@@ -190,9 +242,10 @@ impl MqttSession {
         ctx.out.request(Request::Propose { token, command });
     }
 
-    /// One part of a publish is done; acknowledgements leave at the end of the step.
+    /// One part of a publish is done; acknowledgements leave at the end of the step. A version that
+    /// cannot be told of a refusal loses its connection, and repeats the same publish on the next.
     pub(crate) fn on_published(&mut self, sequence: u64, refusal: Option<Refusal>) {
-        let durable = self.is_durable();
-        self.incoming.part_done(sequence, refusal.map(publish_refused), durable);
+        let forgets = self.version().is_v5();
+        self.incoming.part_done(sequence, refusal.map(publish_refused), forgets);
     }
 }

@@ -6,15 +6,14 @@ use crate::session::MqttSession;
 use koine_broker::session::Context;
 
 impl MqttSession {
-    /// PUBCOMP follows at the end of the step, or once a durable session has forgotten the identifier:
+    /// PUBCOMP follows at the end of the step, or once group 0 has forgotten the identifier if it had noted it:
     /// the client may use it again as soon as it sees PUBCOMP.
     pub(crate) fn on_pubrel(
         &mut self,
         pubrel: &Acknowledgement,
         ctx: &mut Context<'_>,
     ) -> Result<(), End> {
-        let durable = self.is_durable();
-        if self.incoming.release(pubrel.packet_identifier, durable) {
+        if self.incoming.release(pubrel.packet_identifier) {
             return Ok(());
         }
         let mut pubcomp = Acknowledgement::new(pubrel.packet_identifier);

@@ -202,7 +202,7 @@ impl MqttSession {
                 let annotation = Annotation { qos, retain: true, identifiers };
                 let route = Route { backlogs: vec![(backlog, annotation)], ..Route::default() };
                 let content = message.content;
-                ctx.out.request(Request::Publish { token: None, content, route });
+                ctx.out.request(Request::Publish { token: None, content, route, once: None });
             }
             _ => self.send_live(&message.content, true, &identifiers, ctx),
         }

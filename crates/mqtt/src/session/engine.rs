@@ -10,6 +10,7 @@ use koine_broker::cursor::{self, Assign, ConsumerOptions, Cursor};
 use koine_broker::limits::Limits;
 use koine_broker::message::{stored_prefix, Annotation, Content, Dialects};
 use koine_broker::metadata::{Command, Durability, Effects, Metadata, Outcome, Refusal};
+use koine_broker::once::OnceId;
 use koine_broker::overload::Alarms;
 use koine_broker::publish::{to_subject, Publisher};
 use koine_broker::router::{Matches, Subject};
@@ -17,7 +18,7 @@ use koine_broker::session::{
     Attach, ConsumerId, Context, Delivery, Event, Meter, NodeInfo, Output, Peer, Request,
     RetainedMessage, Route, Session, Settlement,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 struct Connection {
     session: MqttSession,
@@ -59,6 +60,7 @@ pub struct Engine {
     rng: Rng,
     streams: BTreeMap<StreamId, Stream>,
     retained: BTreeMap<String, RetainedMessage>,
+    once: BTreeSet<(StreamId, OnceId)>,
     connections: BTreeMap<ConnectionId, Connection>,
     next: u64,
     events: VecDeque<(ConnectionId, Event)>,
@@ -117,6 +119,7 @@ impl Engine {
             rng: Rng::new(1),
             streams: BTreeMap::new(),
             retained: BTreeMap::new(),
+            once: BTreeSet::new(),
             connections: BTreeMap::new(),
             next: 1,
             events: VecDeque::new(),
@@ -359,6 +362,15 @@ impl Engine {
         }
     }
 
+    /// Streams take one copy of an exactly-once publish.
+    fn without_repetitions(&mut self, mut route: Route, once: Option<OnceId>) -> Route {
+        if let Some(once) = once {
+            route.streams.retain(|stream| self.once.insert((*stream, once)));
+            route.backlogs.retain(|(stream, _)| self.once.insert((*stream, once)));
+        }
+        route
+    }
+
     fn publish(&mut self, content: &Content, route: &Route) {
         for stream in &route.streams {
             self.append(*stream, content, None);
@@ -400,7 +412,7 @@ impl Engine {
                 self.events.insert(position, (id, Event::Proposed { token, result }));
                 return;
             }
-            Request::Publish { token, content, route }
+            Request::Publish { token, content, route, once: _ }
                 if self.alarms.disk && !(route.streams.is_empty() && route.backlogs.is_empty()) =>
             {
                 let Some(token) = token else {
@@ -409,7 +421,8 @@ impl Engine {
                 };
                 Event::Published { token, result: Err(Refusal::Busy) }
             }
-            Request::Publish { token, content, route } => {
+            Request::Publish { token, content, route, once } => {
+                let route = self.without_repetitions(route, once);
                 self.publish(&content, &route);
                 let Some(token) = token else { return };
                 Event::Published { token, result: Ok(()) }

@@ -11,6 +11,7 @@ mod clients;
 mod command_line;
 mod hostile;
 mod matrix;
+mod once;
 mod programs;
 mod shell;
 mod survive;

@@ -213,7 +213,7 @@ impl World {
             let serial = self.serial();
             self.clients[slot].ask(serial, Question::Publish { value, streams })
         });
-        self.clients[slot].request(Request::Publish { token, content, route });
+        self.clients[slot].request(Request::Publish { token, content, route, once: None });
     }
 
     fn values(&mut self, stream: StreamId, writer: u64) -> Vec<(Value, u64)> {

@@ -738,7 +738,7 @@ fn summary(event: &Event) -> String {
 
 pub(super) fn summary_of(request: &Request) -> String {
     match request {
-        Request::Publish { token, content, route } => {
+        Request::Publish { token, content, route, once: _ } => {
             let value = content.body.as_ref().and_then(|body| value_of(body));
             format!("publishes {token:?} v{} to {route:?}", value.unwrap_or(0))
         }

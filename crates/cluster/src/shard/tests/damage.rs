@@ -165,7 +165,9 @@ fn bits(path: &str, size: u64) -> Vec<u64> {
     let all = std::env::var("KOINE_BITFLIPS").is_ok_and(|value| value == "all");
     let wal = path.contains("/wal/");
     let in_header = |byte: u64| byte < 64 || wal && (4096..4096 + 64).contains(&byte);
-    (0..size * 8).filter(|bit| all || in_header(bit / 8) && bit % 3 == 0 || bit % 241 == 0).collect()
+    (0..size * 8)
+        .filter(|bit| all || in_header(bit / 8) && bit % 3 == 0 || bit % 241 == 0)
+        .collect()
 }
 
 /// What one inverted bit came to.
@@ -226,8 +228,7 @@ fn bit_flips_are_harmless_or_put_right_or_named() {
             }
             counts
         };
-        let workers: Vec<_> =
-            (0..threads).map(|first| scope.spawn(move || run(first))).collect();
+        let workers: Vec<_> = (0..threads).map(|first| scope.spawn(move || run(first))).collect();
         let mut sum: BTreeMap<&str, u64> = BTreeMap::new();
         for worker in workers {
             for (outcome, count) in worker.join().expect("a failed try has said why") {

@@ -122,7 +122,7 @@ fn live(to: &[ConnectionId], bytes: usize) -> Request {
     let annotation = Annotation { qos: 0, retain: false, identifiers: Vec::new() };
     let live = to.iter().map(|to| (*to, annotation.clone())).collect();
     let route = Route { live, ..Route::default() };
-    Request::Publish { token: None, content: content(bytes), route }
+    Request::Publish { token: None, content: content(bytes), route, once: None }
 }
 
 fn batch_to(stream: StreamId) -> Request {
@@ -151,7 +151,7 @@ fn commit_offset(topic: &str) -> Request {
 /// Publishes of all kinds are refused, everything that consumers need is not.
 fn check_refuses_only_publishes(node: &mut Node<'_>, client: &Client, stream: StreamId) {
     let route = Route { streams: vec![stream], ..Route::default() };
-    let publish = Request::Publish { token: Some(9), content: content(3), route };
+    let publish = Request::Publish { token: Some(9), content: content(3), route, once: None };
     let events = node.ask(client, publish);
     assert!(
         matches!(events[..], [Event::Published { token: 9, result: Err(Refusal::Busy) }]),
@@ -223,8 +223,12 @@ fn a_full_log_stops_publishers_of_all_shards_and_draining_starts_them_again() {
     let route = |stream| Route { streams: vec![stream], ..Route::default() };
     let mut stored = 0;
     loop {
-        let request =
-            Request::Publish { token: Some(9), content: content(2000), route: route(streams[0]) };
+        let request = Request::Publish {
+            token: Some(9),
+            content: content(2000),
+            route: route(streams[0]),
+            once: None,
+        };
         match &node.ask(&client, request)[..] {
             [Event::Published { result: Ok(()), .. }] => stored += 1,
             [Event::Published { result: Err(Refusal::Busy), .. }] => break,
@@ -307,7 +311,8 @@ fn publishes_under_way_raise_the_alarm_and_their_commit_ends_it() {
     let sender = peer(&mut node);
     for _ in 0..5 {
         let route = Route { streams: vec![stream], ..Route::default() };
-        let request = Request::Publish { token: None, content: content(8 << 10), route };
+        let request =
+            Request::Publish { token: None, content: content(8 << 10), route, once: None };
         sender.1.borrow_mut().requests.push(request);
     }
     node.shards[0].receive(node.now, sender.0, &mut BytesMut::new());
@@ -419,7 +424,7 @@ fn a_session_takes_no_more_than_its_backlog_may_hold() {
     let annotation = Annotation { qos: 1, retain: false, identifiers: Vec::new() };
     for _ in 0..5 {
         let route = Route { backlogs: vec![(backlog, annotation.clone())], ..Route::default() };
-        let publish = Request::Publish { token: Some(2), content: content(1), route };
+        let publish = Request::Publish { token: Some(2), content: content(1), route, once: None };
         let events = node.ask(&client, publish);
         assert!(matches!(events[..], [Event::Published { result: Ok(()), .. }]), "{events:?}");
     }

@@ -144,6 +144,18 @@ impl Client {
         self.expect(50, 11).map(drop)
     }
 
+    /// Binds a queue to `amq.topic`.
+    pub fn bind(&mut self, queue: &str, key: &str) -> io::Result<()> {
+        let mut arguments = vec![0, 0];
+        short_text(&mut arguments, queue);
+        short_text(&mut arguments, "amq.topic");
+        short_text(&mut arguments, key);
+        arguments.push(0);
+        arguments.extend(0u32.to_be_bytes());
+        self.stream.write_all(&method(1, 50, 20, &arguments))?;
+        self.expect(50, 21).map(drop)
+    }
+
     /// Publishes and waits for the confirm.
     pub fn publish(&mut self, queue: &str, body: &[u8]) -> io::Result<()> {
         self.stream.write_all(&basic_publish(queue, body))?;

@@ -47,9 +47,13 @@ pub fn connect(level: u8, client_id: &str, clean: bool) -> Vec<u8> {
 }
 
 pub fn subscribe(identifier: u16, filter: &str) -> Vec<u8> {
+    subscribe_at(identifier, filter, 1)
+}
+
+pub fn subscribe_at(identifier: u16, filter: &str, qos: u8) -> Vec<u8> {
     let mut rest = identifier.to_be_bytes().to_vec();
     text(&mut rest, filter);
-    rest.push(1);
+    rest.push(qos);
     packet(0x82, &rest)
 }
 
@@ -59,6 +63,13 @@ pub fn publish(identifier: u16, topic: &str, body: &[u8]) -> Vec<u8> {
     rest.extend(identifier.to_be_bytes());
     rest.extend(body);
     packet(0x32, &rest)
+}
+
+/// A PUBLISH with QoS 2.
+pub fn publish_once(identifier: u16, topic: &str, body: &[u8], again: bool) -> Vec<u8> {
+    let mut out = publish(identifier, topic, body);
+    out[0] = 0x34 | u8::from(again) << 3;
+    out
 }
 
 impl Client {
@@ -71,7 +82,12 @@ impl Client {
         }
     }
 
-    fn read(&mut self) -> io::Result<(u8, Vec<u8>)> {
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// The next packet: its first byte and what follows the length.
+    pub fn read(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let mut byte = [0];
         self.stream.read_exact(&mut byte)?;
         let first = byte[0];

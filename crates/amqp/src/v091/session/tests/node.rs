@@ -341,7 +341,7 @@ impl Node {
             Request::Propose { token, command } => {
                 Event::Proposed { token, result: self.apply(command) }
             }
-            Request::Publish { token, content, route } => {
+            Request::Publish { token, content, route, once: _ } => {
                 return self.publish_to(client, token, &content, route);
             }
             Request::Attach { token, attach } => {
