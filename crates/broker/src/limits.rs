@@ -58,6 +58,13 @@ pub struct Limits {
     /// Retained messages on the node, and their bytes.
     pub retained_count_max: usize,
     pub retained_bytes_max: usize,
+    /// Groups with committed offsets that one shard coordinates.
+    pub offset_groups_max: usize,
+    /// Partitions one consumer group may have offsets for.
+    pub offsets_per_group_max: usize,
+    /// How long a consumer group keeps its offsets without members (Kafka's
+    /// `offsets.retention.minutes`).
+    pub offsets_retention_ms: u64,
     /// Milliseconds a peer has from connecting to being logged in.
     pub handshake_ms_max: u64,
 }
@@ -91,6 +98,9 @@ impl Default for Limits {
             bindings_max: 2_000_000,
             retained_count_max: 1_000_000,
             retained_bytes_max: 256 << 20,
+            offset_groups_max: 100_000,
+            offsets_per_group_max: 100_000,
+            offsets_retention_ms: 7 * 24 * 3_600_000,
             handshake_ms_max: 10_000,
         }
     }

@@ -16,10 +16,6 @@ const FORMAT: u8 = 1;
 /// `offset.metadata.max.bytes`).
 pub const METADATA_BYTES_MAX: usize = 4096;
 
-/// Partitions one group may have offsets for. A subscription to every partition a node allows stays
-/// below; 100 bytes or less each without notes.
-pub const PARTITIONS_MAX: usize = 1_000_000;
-
 /// How far a group has consumed one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommittedOffset {
@@ -38,7 +34,7 @@ pub struct CommittedOffset {
 pub enum OffsetRefused {
     /// Above [`METADATA_BYTES_MAX`].
     MetadataTooLarge,
-    /// Above [`PARTITIONS_MAX`].
+    /// The group would have offsets for more partitions than it may.
     TooManyPartitions,
 }
 
@@ -64,17 +60,22 @@ impl Offsets {
         self.partition_count
     }
 
-    /// On the leader, before a commit is proposed.
-    pub fn check(
+    /// On the leader, before a commit is proposed: all of it or nothing. `partitions_max` bounds the
+    /// partitions of one group.
+    pub fn check<'a>(
         &self,
-        topic: &str,
-        partition: i32,
-        committed: &CommittedOffset,
+        commit: impl IntoIterator<Item = (&'a str, i32, &'a CommittedOffset)>,
+        partitions_max: usize,
     ) -> Result<(), OffsetRefused> {
-        if committed.metadata.len() > METADATA_BYTES_MAX {
-            return Err(OffsetRefused::MetadataTooLarge);
+        let mut count = self.partition_count;
+        for (topic, partition, committed) in commit {
+            if committed.metadata.len() > METADATA_BYTES_MAX {
+                return Err(OffsetRefused::MetadataTooLarge);
+            }
+            count += usize::from(self.fetch(topic, partition).is_none());
         }
-        if self.partition_count >= PARTITIONS_MAX && self.fetch(topic, partition).is_none() {
+        // One that names no new partition is taken, whatever the bound was before.
+        if count > partitions_max && count > self.partition_count {
             return Err(OffsetRefused::TooManyPartitions);
         }
         Ok(())
@@ -104,6 +105,10 @@ impl Offsets {
                 .iter()
                 .map(move |(&partition, committed)| (topic.as_str(), partition, committed))
         })
+    }
+
+    pub fn has_topic(&self, topic: &str) -> bool {
+        self.topics.contains_key(topic)
     }
 
     /// Returns whether there was one.
@@ -248,14 +253,19 @@ mod tests {
     #[test]
     fn refused() {
         let offsets = sample();
+        let check = |commit: &[(&'static str, i32)], offset: &CommittedOffset, maximum| {
+            let commit = commit.iter().map(|(topic, partition)| (*topic, *partition, offset));
+            offsets.check(commit, maximum)
+        };
         let mut large = at(1, 1);
         large.metadata = "m".repeat(METADATA_BYTES_MAX);
-        assert_eq!(offsets.check("a", 0, &large), Ok(()));
+        assert_eq!(check(&[("a", 0)], &large, 3), Ok(()));
         large.metadata.push('m');
-        assert_eq!(offsets.check("a", 0, &large), Err(OffsetRefused::MetadataTooLarge));
-        let full = Offsets { partition_count: PARTITIONS_MAX, ..sample() };
-        assert_eq!(full.check("a", 0, &at(1, 1)), Ok(()));
-        assert_eq!(full.check("a", 9, &at(1, 1)), Err(OffsetRefused::TooManyPartitions));
+        assert_eq!(check(&[("a", 0)], &large, 3), Err(OffsetRefused::MetadataTooLarge));
+        let too_many = Err(OffsetRefused::TooManyPartitions);
+        assert_eq!(check(&[("a", 0), ("a", 9)], &at(1, 1), 4), Ok(()));
+        assert_eq!(check(&[("a", 9), ("a", 8)], &at(1, 1), 4), too_many);
+        assert_eq!(check(&[("a", 0), ("b", 0)], &at(1, 1), 2), Ok(()), "known ones go on");
     }
 
     #[test]

@@ -126,6 +126,8 @@ impl From<GroupError> for ErrorCode {
             GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
             GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
             GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+            GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+            GroupError::TooManyOffsets => ErrorCode::InvalidCommitOffsetSize,
             GroupError::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
         }
     }

@@ -434,6 +434,11 @@ impl Membership {
         self.groups.get(group).is_some_and(|group| group.phase != GroupPhase::Empty)
     }
 
+    /// `None` if the group is not known here: it has no members.
+    pub fn phase(&self, group: &str) -> Option<GroupPhase> {
+        self.groups.get(group).map(|group| group.phase)
+    }
+
     // ---- offsets
 
     /// Whether an offset commit may be taken. One of a member counts as its heartbeat. `None`, or a

@@ -187,6 +187,10 @@ pub enum GroupError {
     GroupIdNotFound,
     /// Delete offsets: a member is subscribed to the topic.
     GroupSubscribedToTopic,
+    /// A commit: a note is too long.
+    OffsetMetadataTooLarge,
+    /// A commit: there is no room for offsets of more partitions or groups.
+    TooManyOffsets,
     /// The coordinator cannot write (disk full) or is not ready; try again.
     CoordinatorNotAvailable,
 }

@@ -223,6 +223,11 @@ impl Shard {
                 _ => {}
             }
         }
+        if let (Command::DeleteTopic { name, .. } | Command::DeleteQueue { name, .. }, Ok(_)) =
+            (command, &result)
+        {
+            self.forget_offsets_of(name);
+        }
         self.carry_out(effects);
         self.release_if_gone(command);
         result

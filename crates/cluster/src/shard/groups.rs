@@ -15,9 +15,27 @@ use std::collections::{BTreeMap, HashMap};
 /// What an entry says about committed offsets.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum OffsetsChange {
-    Commit { group: String, offsets: Vec<(String, i32, CommittedOffset)> },
-    Delete { group: String, partitions: Vec<(String, i32)> },
-    DeleteGroup { group: String },
+    Commit {
+        group: String,
+        offsets: Vec<(String, i32, CommittedOffset)>,
+    },
+    Delete {
+        group: String,
+        partitions: Vec<(String, i32)>,
+    },
+    DeleteGroup {
+        group: String,
+    },
+    /// Deletes those that were not committed again at or after `before`, milliseconds since 1970.
+    Expire {
+        group: String,
+        partitions: Vec<(String, i32)>,
+        before: i64,
+    },
+    /// The topic is gone.
+    DeleteTopic {
+        topic: String,
+    },
 }
 
 impl OffsetsChange {
@@ -47,6 +65,20 @@ impl OffsetsChange {
             OffsetsChange::DeleteGroup { group } => {
                 all.remove(&group);
             }
+            OffsetsChange::Expire { group, mut partitions, before } => {
+                let Some(of_group) = all.get(&group) else {
+                    return;
+                };
+                partitions.retain(|(topic, partition)| {
+                    let committed = of_group.fetch(topic, *partition);
+                    committed.is_some_and(|committed| committed.commit_timestamp < before)
+                });
+                OffsetsChange::Delete { group, partitions }.apply(all);
+            }
+            OffsetsChange::DeleteTopic { topic } => all.retain(|_, of_group| {
+                of_group.delete_topic(&topic);
+                !of_group.is_empty()
+            }),
         }
     }
 }
@@ -152,7 +184,12 @@ impl Shard {
             return;
         };
         // Also without room on the disk: it is how consumers get on.
-        match group.membership.check_commit(self.now, &name, member.as_ref()) {
+        let checked = group.membership.check_commit(self.now, &name, member.as_ref());
+        let checked = checked.and_then(|()| self.check_offsets(id, &name, &offsets));
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        match checked {
             Ok(()) => {
                 let change = OffsetsChange::Commit { group: name, offsets };
                 group.commit_offsets(&change.encode());

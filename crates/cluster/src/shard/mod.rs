@@ -12,6 +12,8 @@ mod dispatch;
 pub(crate) mod doctor;
 mod groups;
 mod load;
+mod offsets;
+mod once;
 mod publish;
 mod recovery;
 mod requests;
@@ -108,6 +110,7 @@ pub struct Shard {
     meters: [Meter; Protocol::COUNT],
     session_deadlines: BTreeSet<(Moment, ConnectionId)>,
     next_retention: Moment,
+    offsets_round: offsets::OffsetsRound,
     batch_limits: BatchLimits,
     /// Disk requests ready for the host.
     io: VecDeque<IoRequest>,
@@ -186,6 +189,7 @@ impl Shard {
         let control = self.controller.as_ref().map_or(Moment::NEVER, |c| c.deadline(self.now));
         session
             .min(self.next_retention)
+            .min(self.offsets_round.next)
             .min(groups.unwrap_or(Moment::NEVER))
             .min(control)
             .min(self.load.deadline())
@@ -199,6 +203,7 @@ impl Shard {
         self.tick_load();
         self.tick_memberships();
         self.tick_control();
+        self.tick_offsets();
         if now.moment >= self.next_retention {
             self.next_retention = now.moment.after_ms(RETENTION_EVERY_MS);
             self.expire_records();

@@ -3,7 +3,7 @@
 use super::Shard;
 use crate::group::Waiter;
 use crate::mail::{Copy, Mail};
-use koine_base::{ConnectionId, ShardId, StreamId};
+use koine_base::{ConnectionId, ShardId};
 use koine_broker::message::{Annotation, Content};
 use koine_broker::metadata::Refusal;
 use koine_broker::once::{OnceId, Sighting};
@@ -123,45 +123,6 @@ impl Shard {
             self.meters[Protocol::Mqtt.index()].dropped_backlog_full += 1;
         }
         is_full
-    }
-
-    /// Whether the stream holds a copy of an exactly-once publish.
-    fn sighting(&mut self, stream: StreamId, once: &OnceId) -> Sighting {
-        // What was released is not repeated any more: it comes late, from a connection that is gone.
-        if !self.metadata.is_once_open(once) {
-            return Sighting::Stored;
-        }
-        let metadata = &self.metadata;
-        let group = self.groups.get_mut(&stream.group());
-        let known = group.and_then(|group| group.streams.get_mut(&stream)?.once.as_mut());
-        known.map_or(Sighting::New, |known| {
-            if known.is_sweep_due() {
-                known.sweep(|id| metadata.is_once_open(id));
-            }
-            known.sighting(once)
-        })
-    }
-
-    /// Also used while recovering.
-    pub(super) fn apply_once(&mut self, stream: StreamId, id: OnceId) {
-        if self.is_deleted(stream) {
-            return;
-        }
-        if let Some(group) = self.groups.get_mut(&stream.group()) {
-            group.stream(stream).once.get_or_insert_default().commit(&id);
-        }
-    }
-
-    /// Forgets the exactly-once publishes that are released, before they would reach a checkpoint.
-    pub(super) fn sweep_once(&mut self) {
-        let metadata = &self.metadata;
-        for group in self.groups.values_mut() {
-            for stream in group.streams.values_mut() {
-                if let Some(once) = &mut stream.once {
-                    once.sweep(|id| metadata.is_once_open(id));
-                }
-            }
-        }
     }
 
     /// One copy is committed.

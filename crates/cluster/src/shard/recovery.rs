@@ -140,6 +140,7 @@ impl Shard {
             meters: Default::default(),
             session_deadlines: BTreeSet::new(),
             next_retention: now.moment,
+            offsets_round: super::offsets::OffsetsRound::new(now),
             batch_limits,
             io: VecDeque::new(),
             config,

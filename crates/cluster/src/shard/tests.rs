@@ -1,5 +1,7 @@
 //! A node of shards on a disk in memory, with sessions that do what a test tells them.
 
+mod offsets;
+
 use super::*;
 use crate::layout::Layout;
 use bytes::{Bytes, BytesMut};
