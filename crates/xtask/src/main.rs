@@ -12,6 +12,7 @@ mod report;
 mod sim;
 mod test;
 mod tidy;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ cargo xtask hostile [--tries N] [--seed N]
 cargo xtask conformance SUITE    lapin, amqprs, amqp091-go or librdkafka against Koine
              [--address HOST:PORT] [--only NAME] [--debug]
                                  against a broker that runs already; one test; an unoptimised build
+cargo xtask torture FAULT...|all [--cycles N] [--seed N] [--json]
+                                 real faults on a release build under load; without a fault: which there are
 ";
 
 fn main() -> ExitCode {
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         "sim" => sim::run(rest),
         "hostile" => hostile::run(rest),
         "conformance" => conformance::run(rest),
+        "torture" => torture::run(rest),
         "help" | "--help" => {
             print!("{HELP}");
             Ok(())

@@ -16,7 +16,7 @@ const PROTOCOLS: &[&str] = &["koine-kafka", "koine-amqp", "koine-mqtt"];
 const CODEC: &[&str] = &["koine-base", "koine-broker"];
 
 /// Every crate of the workspace and the crates of ours that it may use.
-const ALLOWED: [(&str, &[&[&str]]); 12] = [
+const ALLOWED: [(&str, &[&[&str]]); 13] = [
     ("koine-base", &[]),
     ("koine-log", &[&["koine-base"]]),
     ("koine-broker", &[&["koine-base"]]),
@@ -28,6 +28,7 @@ const ALLOWED: [(&str, &[&[&str]]); 12] = [
     ("koine-workload", &[&["koine-base"]]),
     ("koine-sim", &[ENGINE, PROTOCOLS, &["koine-workload"]]),
     ("koine-bench", &[CODEC, PROTOCOLS, &["koine-workload"]]),
+    ("koine-torture", &[CODEC]),
     ("xtask", &[&["koine-workload"]]),
 ];
 

@@ -1,0 +1,88 @@
+//! One fault per file. Each brings a broker under mixed load into trouble, again and again, and fills one row.
+
+pub mod fsync;
+pub mod full;
+pub mod kill;
+pub mod pause;
+pub mod power;
+pub mod stage;
+
+use std::path::PathBuf;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+
+use crate::report::Row;
+
+/// What the command line said.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub koine: PathBuf,
+    /// Everything is below it and gone afterwards, unless a fault fails.
+    pub directory: PathBuf,
+    pub cycles: Option<u64>,
+    pub seed: u64,
+    pub json: bool,
+}
+
+impl Options {
+    pub fn cycles(&self, default: u64) -> u64 {
+        self.cycles.unwrap_or(default)
+    }
+
+    /// The bar on a terminal; invisible elsewhere.
+    pub fn progress(&self, name: &'static str, cycles: u64) -> ProgressBar {
+        let target = match std::io::stderr().is_terminal() && !self.json {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(Some(cycles), target);
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {pos}/{len} {wide_bar} {msg}") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(name);
+        bar
+    }
+}
+
+/// A fault that can be asked for.
+pub struct Fault {
+    pub name: &'static str,
+    pub what: &'static str,
+    /// What this machine lacks for it, exactly.
+    pub missing: fn() -> Option<String>,
+    pub run: fn(&Options, &mut Row) -> Result<(), String>,
+}
+
+pub const FAULTS: [Fault; 5] = [
+    Fault {
+        name: "kill",
+        what: "SIGKILL at random moments, during recovery too (200 cycles)",
+        missing: || None,
+        run: kill::run,
+    },
+    Fault {
+        name: "power",
+        what: "ext4 on a loop device loses all that was not synced (40 cycles)",
+        missing: crate::volume::missing,
+        run: power::run,
+    },
+    Fault {
+        name: "fsync",
+        what: "fdatasync, fsync and pwritev answer EIO, by strace (12 cycles)",
+        missing: fsync::missing,
+        run: fsync::run,
+    },
+    Fault {
+        name: "full",
+        what: "the file system is full, then has space again (5 cycles)",
+        missing: crate::volume::missing,
+        run: full::run,
+    },
+    Fault {
+        name: "pause",
+        what: "SIGSTOP for longer than the clients' time-outs, then SIGCONT (5 cycles)",
+        missing: || None,
+        run: pause::run,
+    },
+];

@@ -1,0 +1,61 @@
+//! Power cuts: the file system drops whatever was not synced, names of files included; the broker is killed, the file
+//! system mounted again, the broker started on what is left. Some cuts come while it recovers from the last one.
+
+use std::time::Duration;
+
+use super::stage::Stage;
+use super::{kill, Options};
+use crate::report::Row;
+use crate::volume::Volume;
+
+const CYCLES: u64 = 40;
+const CHECK_EVERY: u64 = 5;
+const LIFE_MIN: Duration = Duration::from_millis(100);
+const LIFE_MAX: Duration = Duration::from_millis(3_000);
+const VOLUME_BYTES: u64 = 6 << 30;
+
+pub fn run(options: &Options, row: &mut Row) -> Result<(), String> {
+    let cycles = options.cycles(CYCLES);
+    let bar = options.progress("power", cycles);
+    std::fs::create_dir_all(&options.directory).map_err(|error| error.to_string())?;
+    let mut volume = Volume::make(&options.directory, VOLUME_BYTES)?;
+    let mut stage = Stage::new(options, &volume.path().join("data"), &kill::ARGUMENTS)?;
+    stage.up()?;
+    stage.wait_service()?;
+    let mut cuts_in_recovery = 0;
+    for cycle in 1..=cycles {
+        let life = stage.between(LIFE_MIN, LIFE_MAX);
+        std::thread::sleep(life);
+        volume.cut()?;
+        stage.kill();
+        row.cycles += 1;
+        remount(&mut volume)?;
+        while stage.rng.chance(1, 4) {
+            stage.spawn()?;
+            let wait = stage.between(Duration::ZERO, Duration::from_millis(100));
+            std::thread::sleep(wait);
+            volume.cut()?;
+            stage.kill();
+            remount(&mut volume)?;
+            cuts_in_recovery += 1;
+        }
+        stage.up()?;
+        row.recovery.push(stage.wait_service()?);
+        if cycle % CHECK_EVERY == 0 {
+            stage.check(row);
+            if !row.passed() {
+                break;
+            }
+            stage.go_on();
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    row.notes.push(format!("{cuts_in_recovery} more cuts while starting"));
+    stage.finish(row)
+}
+
+fn remount(volume: &mut Volume) -> Result<(), String> {
+    volume.unmount()?;
+    volume.mount()
+}
