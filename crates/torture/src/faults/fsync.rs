@@ -64,7 +64,6 @@ pub fn run(options: &Options, row: &mut Row) -> Result<(), String> {
     bar.finish_and_clear();
     row.notes.extend(words.into_iter().map(|text| format!("it said: {text}")));
     stage.up()?;
-    stage.wait_service()?;
     stage.finish(row)
 }
 
@@ -92,7 +91,7 @@ fn fail_once(stage: &mut Stage) -> Result<String, String> {
 
 /// A log line without its time, which differs.
 fn tail(line: &str) -> &str {
-    ["ERROR", "error", "koine:"]
+    ["ERROR", "koine:"]
         .iter()
         .find_map(|mark| line.find(mark).map(|at| &line[at..]))
         .unwrap_or(line)

@@ -33,7 +33,7 @@ const ROLES: [Role; 4] = [
     Role { name: "kafka idempotent", protocol: Protocol::Kafka, repeats: Repeats::Never },
     Role { name: "amqp confirms", protocol: Protocol::Amqp, repeats: Repeats::Flagged },
     Role { name: "mqtt qos 1", protocol: Protocol::Mqtt, repeats: Repeats::Always },
-    Role { name: "mqtt qos 2", protocol: Protocol::Mqtt, repeats: Repeats::Never },
+    Role { name: "mqtt qos 2", protocol: Protocol::Mqtt, repeats: Repeats::IfSentAgain },
 ];
 
 /// All that the clients share.
