@@ -85,10 +85,6 @@ impl Process {
         Ok(Addresses { kafka: address("kafka")?, amqp: address("amqp")?, mqtt: address("mqtt")? })
     }
 
-    pub fn pid(&self) -> Option<u32> {
-        self.pid
-    }
-
     pub fn signal(&self, name: &str) -> Result<(), String> {
         let pid = self.pid.ok_or("the process is not known yet")?;
         signal(pid, name)
@@ -124,11 +120,6 @@ impl Process {
             std::thread::sleep(LOOK);
         }
         None
-    }
-
-    /// Bytes of the log file so far.
-    pub fn log_bytes(&self) -> u64 {
-        std::fs::metadata(&self.log).map_or(0, |metadata| metadata.len())
     }
 
     /// What it printed after the log file had so many bytes.

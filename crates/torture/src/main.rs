@@ -3,6 +3,7 @@
 //! the processes it started.
 
 mod broker;
+mod cgroup;
 mod faults;
 mod load;
 mod report;

@@ -146,7 +146,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0].len(), lines[1].len());
         assert!(lines[1].starts_with("kill") && lines[1].ends_with("    ok"), "{text}");
-        assert!(lines[2].contains("2 ms  3 ms  FAILED"), "{text}");
+        assert!(lines[2].contains("2 ms  3 ms   FAILED"), "{text}");
         assert_eq!(lines[3], "full FAILED: one message lost");
     }
 }

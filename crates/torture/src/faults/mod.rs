@@ -1,10 +1,13 @@
 //! One fault per file. Each brings a broker under mixed load into trouble, again and again, and fills one row.
 
+pub mod backlog;
 pub mod fsync;
 pub mod full;
 pub mod kill;
+pub mod memory;
 pub mod pause;
 pub mod power;
+pub mod recovery;
 pub mod stage;
 
 use std::path::PathBuf;
@@ -54,7 +57,7 @@ pub struct Fault {
     pub run: fn(&Options, &mut Row) -> Result<(), String>,
 }
 
-pub const FAULTS: [Fault; 5] = [
+pub const FAULTS: [Fault; 8] = [
     Fault {
         name: "kill",
         what: "SIGKILL at random moments, during recovery too (200 cycles)",
@@ -85,4 +88,40 @@ pub const FAULTS: [Fault; 5] = [
         missing: || None,
         run: pause::run,
     },
+    Fault {
+        name: "memory",
+        what: "150 connections push large messages and do not listen, in 512 MiB (3 cycles)",
+        missing: crate::cgroup::missing,
+        run: memory::run,
+    },
+    Fault {
+        name: "recovery",
+        what:
+            "time to the first acknowledgement with 10 GiB, warm and cold (6 cycles, 20 GB of disk)",
+        missing: recovery::missing,
+        run: recovery::run,
+    },
+    Fault {
+        name: "backlog",
+        what: "30 GB written and read back within 512 MiB of memory (35 GB of disk)",
+        missing: crate::cgroup::missing,
+        run: backlog::run,
+    },
 ];
+
+/// Refuses to begin what would fill somebody else's disk.
+pub fn require_free(options: &Options, bytes: u64) -> Result<(), String> {
+    std::fs::create_dir_all(&options.directory)
+        .map_err(|error| format!("{}: {error}", options.directory.display()))?;
+    let path = options.directory.to_string_lossy().into_owned();
+    let text = crate::broker::run("df", &["--output=avail", "-B1", &path])?;
+    let free: u64 = text.lines().last().and_then(|line| line.trim().parse().ok()).unwrap_or(0);
+    match free >= bytes {
+        true => Ok(()),
+        false => Err(format!(
+            "{} GB free where {} are needed",
+            free / 1_000_000_000,
+            bytes / 1_000_000_000
+        )),
+    }
+}

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::connection::{broken, Connection, Fields};
@@ -67,7 +68,7 @@ fn client_properties() -> Vec<u8> {
     out
 }
 
-fn publish(out: &mut Vec<u8>, queue: &str, body: &[u8]) {
+pub fn publish(out: &mut Vec<u8>, queue: &str, body: &[u8]) {
     let mut arguments = vec![0, 0, 0];
     short_text(&mut arguments, queue);
     arguments.push(0);
@@ -106,12 +107,14 @@ fn parse(bytes: &[u8]) -> io::Result<Frame<'_>> {
 pub struct Channel {
     connection: Connection,
     beat: Instant,
+    /// The delivery whose body is still coming.
+    open: Option<Delivery>,
 }
 
 impl Channel {
     pub fn open(address: &str) -> io::Result<Channel> {
         let connection = Connection::open(address, measure)?;
-        let mut this = Channel { connection, beat: Instant::now() };
+        let mut this = Channel { connection, beat: Instant::now(), open: None };
         this.connection.send(b"AMQP\0\0\x09\x01")?;
         this.expect((10, 10))?;
         let mut start = client_properties();
@@ -167,14 +170,14 @@ impl Channel {
         at.u32()
     }
 
-    fn select_confirms(&mut self) -> io::Result<()> {
+    pub fn select_confirms(&mut self) -> io::Result<()> {
         self.connection.send(&method(1, (85, 10), &[0]))?;
         self.expect((85, 11)).map(drop)
     }
 
-    fn consume(&mut self, queue: &str) -> io::Result<()> {
+    pub fn consume(&mut self, queue: &str, prefetch: u16) -> io::Result<()> {
         let mut qos = vec![0; 4];
-        qos.extend(PREFETCH.to_be_bytes());
+        qos.extend(prefetch.to_be_bytes());
         qos.push(0);
         self.connection.send(&method(1, (60, 10), &qos))?;
         self.expect((60, 11))?;
@@ -185,6 +188,70 @@ impl Channel {
         arguments.extend([0; 4]);
         self.connection.send(&method(1, (60, 20), &arguments))?;
         self.expect((60, 21)).map(drop)
+    }
+}
+
+/// For who has nothing but deliveries or confirms to wait for.
+impl Channel {
+    pub fn into_stream(self) -> TcpStream {
+        self.connection.into_stream()
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.connection.send(bytes)
+    }
+
+    /// The highest tag that a confirm covers, if one is there. Confirms come in order.
+    pub fn confirmed(&mut self) -> io::Result<Option<u64>> {
+        self.beat()?;
+        let mut found = None;
+        let mut next = self.connection.next()?;
+        while let Some(bytes) = next {
+            let mut frame = parse(&bytes)?;
+            match (frame.kind, frame.id) {
+                (METHOD, (60, 80)) => found = Some(frame.arguments.u64()?),
+                (METHOD, (60, 120) | (10, 50) | (20, 40)) => return Err(refusal(&frame)),
+                _ => {}
+            }
+            next = self.connection.buffered()?;
+        }
+        Ok(found)
+    }
+
+    /// The next whole delivery, if one is there.
+    pub fn delivery(&mut self) -> io::Result<Option<Delivery>> {
+        self.beat()?;
+        while let Some(bytes) = self.connection.next()? {
+            let frame = parse(&bytes)?;
+            if let Some(delivery) = self.take(&frame)? {
+                return Ok(Some(delivery));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Acknowledges everything up to this tag.
+    pub fn acknowledge(&mut self, tag: u64) -> io::Result<()> {
+        let mut arguments = tag.to_be_bytes().to_vec();
+        arguments.push(1);
+        self.connection.send(&method(1, (60, 80), &arguments))
+    }
+
+    /// Takes one frame in; the delivery, if it is whole now.
+    fn take(&mut self, frame: &Frame) -> io::Result<Option<Delivery>> {
+        match (frame.kind, frame.id) {
+            (METHOD, (60, 60)) => self.open = Some(Delivery::read(frame.arguments)?),
+            (METHOD, (10, 50) | (20, 40)) => return Err(refusal(frame)),
+            (HEADER | BODY, _) => {
+                let Some(open) = &mut self.open else { return Err(broken("a stray body")) };
+                open.take(frame)?;
+                if open.body.len() as u64 == open.size {
+                    return Ok(self.open.take());
+                }
+            }
+            _ => {}
+        }
+        Ok(None)
     }
 }
 
@@ -323,8 +390,7 @@ impl Consumer {
             channel.beat()?;
             std::thread::sleep(PAUSE);
         }
-        channel.consume(QUEUE)?;
-        let mut delivery: Option<Delivery> = None;
+        channel.consume(QUEUE, PREFETCH)?;
         let mut unsettled = None;
         while !load.site.is_over() {
             channel.beat()?;
@@ -338,21 +404,12 @@ impl Consumer {
             };
             let frame = parse(&bytes)?;
             aside(load, &frame)?;
-            match (frame.kind, frame.id) {
-                (METHOD, (60, 60)) => delivery = Some(Delivery::read(frame.arguments)?),
-                (HEADER | BODY, _) => {
-                    let Some(open) = &mut delivery else { return Err(broken("a stray body")) };
-                    open.take(&frame)?;
-                    if open.body.len() as u64 == open.size {
-                        load.ledger.read(&open.body, open.redelivered, None);
-                        unsettled = Some(open.tag);
-                        if open.tag % 20 == 0 {
-                            settle(&mut channel, &mut unsettled)?;
-                        }
-                        delivery = None;
-                    }
+            if let Some(delivery) = channel.take(&frame)? {
+                load.ledger.read(&delivery.body, delivery.redelivered, None);
+                unsettled = Some(delivery.tag);
+                if delivery.tag % 20 == 0 {
+                    settle(&mut channel, &mut unsettled)?;
                 }
-                _ => {}
             }
         }
         settle(&mut channel, &mut unsettled)
@@ -360,17 +417,14 @@ impl Consumer {
 }
 
 fn settle(channel: &mut Channel, unsettled: &mut Option<u64>) -> io::Result<()> {
-    let Some(tag) = unsettled.take() else { return Ok(()) };
-    let mut arguments = tag.to_be_bytes().to_vec();
-    arguments.push(1);
-    channel.connection.send(&method(1, (60, 80), &arguments))
+    unsettled.take().map_or(Ok(()), |tag| channel.acknowledge(tag))
 }
 
-struct Delivery {
-    tag: u64,
+pub struct Delivery {
+    pub tag: u64,
     redelivered: bool,
     size: u64,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 impl Delivery {

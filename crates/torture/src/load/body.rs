@@ -28,7 +28,7 @@ fn mix(name: Name) -> u64 {
 
 pub fn encode(name: Name) -> Vec<u8> {
     let mixed = mix(name);
-    let most = if mixed % LARGE_ONE_IN == 0 { LARGE_BYTES_MAX } else { SMALL_BYTES_MAX };
+    let most = if mixed.is_multiple_of(LARGE_ONE_IN) { LARGE_BYTES_MAX } else { SMALL_BYTES_MAX };
     let filler = (mixed >> 8) % most;
     let mut out = Vec::with_capacity(HEAD_BYTES + filler as usize);
     out.extend(MAGIC);

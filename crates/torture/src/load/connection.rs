@@ -41,6 +41,11 @@ impl Connection {
         Ok(Connection { stream, input: Vec::new(), used: 0, measure })
     }
 
+    /// For who does not want to hear any more.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }

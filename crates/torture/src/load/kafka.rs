@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -33,7 +34,7 @@ const OUT_OF_ORDER_SEQUENCE: i16 = 45;
 const DUPLICATE_SEQUENCE: i16 = 46;
 const UNKNOWN_PRODUCER: i16 = 59;
 
-fn measure(bytes: &[u8]) -> Option<usize> {
+pub fn measure(bytes: &[u8]) -> Option<usize> {
     let length = i32::from_be_bytes(bytes.get(..4)?.try_into().ok()?);
     Some(4 + usize::try_from(length).unwrap_or(usize::MAX >> 1))
 }
@@ -60,6 +61,29 @@ fn request(key: i16, version: i16, correlation: i32, body: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// Produce v7 of one batch, acks=all.
+pub fn produce(topic: &str, partition: u16, correlation: i32, batch: &[u8]) -> Vec<u8> {
+    let mut body = (-1i16).to_be_bytes().to_vec(); // no transaction
+    body.extend((-1i16).to_be_bytes()); // acks=all
+    int32(&mut body, 30_000);
+    int32(&mut body, 1);
+    text(&mut body, topic);
+    int32(&mut body, 1);
+    int32(&mut body, i32::from(partition));
+    int32(&mut body, batch.len() as i32);
+    body.extend(batch);
+    request(PRODUCE, 7, correlation, &body)
+}
+
+/// Error code and base offset of the answer to one batch.
+pub fn produced(frame: &[u8]) -> io::Result<(i16, i64)> {
+    let mut at = Fields(frame);
+    at.take(12)?; // length, correlation id, one topic
+    at.text()?;
+    at.take(8)?; // one partition, its number
+    Ok((at.i16()?, at.i64()?))
+}
+
 /// A connection that asks one thing at a time.
 pub struct Asking {
     connection: Connection,
@@ -69,6 +93,10 @@ pub struct Asking {
 impl Asking {
     pub fn open(address: &str) -> io::Result<Asking> {
         Ok(Asking { connection: Connection::open(address, measure)?, correlation: 0 })
+    }
+
+    pub fn into_stream(self) -> TcpStream {
+        self.connection.into_stream()
     }
 
     fn ask(&mut self, key: i16, version: i16, body: &[u8]) -> io::Result<Vec<u8>> {
@@ -113,12 +141,17 @@ impl Asking {
     }
 
     /// One Fetch: per partition the error code, the end of the log and the batches.
-    pub fn fetch(&mut self, topic: &str, offsets: &[u64]) -> io::Result<Vec<Fetched>> {
+    pub fn fetch(
+        &mut self,
+        topic: &str,
+        offsets: &[u64],
+        partition_bytes: i32,
+    ) -> io::Result<Vec<Fetched>> {
         let mut body = Vec::new();
         int32(&mut body, -1); // no replica
         int32(&mut body, FETCH_WAIT_MS);
         int32(&mut body, 1); // least bytes
-        int32(&mut body, FETCH_BYTES * offsets.len() as i32);
+        int32(&mut body, partition_bytes.saturating_mul(offsets.len() as i32));
         body.push(0); // uncommitted
         int32(&mut body, 0); // no session
         int32(&mut body, -1);
@@ -130,7 +163,7 @@ impl Asking {
             int32(&mut body, -1); // leader epoch
             body.extend((*offset as i64).to_be_bytes());
             body.extend((-1i64).to_be_bytes()); // start of the log
-            int32(&mut body, FETCH_BYTES);
+            int32(&mut body, partition_bytes);
         }
         int32(&mut body, 0); // forgotten topics
         text(&mut body, ""); // rack
@@ -294,21 +327,13 @@ impl Producer {
     fn send(&mut self, connection: &mut Connection) -> io::Result<()> {
         let now = Instant::now();
         for (partition, batch) in &mut self.open {
-            if !batch.again_at.is_some_and(|at| at <= now) {
+            if batch.again_at.is_none_or(|at| at > now) {
                 continue;
             }
             self.correlation = self.correlation.wrapping_add(1);
             (batch.correlation, batch.sent, batch.again_at) = (self.correlation, now, None);
-            let mut body = (-1i16).to_be_bytes().to_vec(); // no transaction
-            body.extend((-1i16).to_be_bytes()); // acks=all
-            int32(&mut body, 30_000);
-            int32(&mut body, 1);
-            text(&mut body, TOPIC);
-            int32(&mut body, 1);
-            int32(&mut body, i32::from(*partition));
-            int32(&mut body, batch.bytes.len() as i32);
-            body.extend(&batch.bytes);
-            connection.send(&request(PRODUCE, 7, self.correlation, &body))?;
+            let frame = produce(TOPIC, *partition, self.correlation, &batch.bytes);
+            connection.send(&frame)?;
         }
         Ok(())
     }
@@ -405,7 +430,7 @@ impl Consumer {
                 std::thread::sleep(PAUSE);
                 continue;
             }
-            for fetched in asking.fetch(TOPIC, &self.log.offsets())? {
+            for fetched in asking.fetch(TOPIC, &self.log.offsets(), FETCH_BYTES)? {
                 match fetched.code {
                     0 => self.log.extend(load, &fetched)?,
                     UNKNOWN_TOPIC if self.log.offsets() == [0; 4] => std::thread::sleep(PAUSE),
@@ -431,7 +456,7 @@ impl Consumer {
         let mut offsets = [0; PARTITIONS as usize];
         loop {
             let mut moved = false;
-            for fetched in asking.fetch(TOPIC, &offsets)? {
+            for fetched in asking.fetch(TOPIC, &offsets, FETCH_BYTES)? {
                 let (partition, offset) =
                     (fetched.partition, &mut offsets[usize::from(fetched.partition)]);
                 if fetched.code != 0 {

@@ -3,6 +3,7 @@
 
 pub mod amqp;
 pub mod body;
+pub mod bulk;
 pub mod connection;
 pub mod kafka;
 pub mod ledger;
