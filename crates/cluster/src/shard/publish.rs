@@ -3,7 +3,7 @@
 use super::Shard;
 use crate::group::Waiter;
 use crate::mail::{Copy, Mail};
-use koine_base::{ConnectionId, ShardId};
+use koine_base::{ConnectionId, ShardId, StreamId};
 use koine_broker::message::{Annotation, Content};
 use koine_broker::metadata::Refusal;
 use koine_broker::once::{OnceId, Sighting};

@@ -115,7 +115,7 @@ impl Stage {
     /// Everything that is acknowledged by now has been read, or the row fails.
     pub fn check(&self, row: &mut Row) {
         let sums = self.clients.settle();
-        if sums.lost + sums.unexpected + sums.repeated_wrongly > 0 {
+        if !sums.is_clean() {
             row.failures.push(format!("{sums:?}"));
         }
     }
@@ -126,7 +126,7 @@ impl Stage {
         let load = std::sync::Arc::clone(&self.clients.load);
         row.sums = self.clients.finish(&addresses);
         let sums = row.sums;
-        if sums.lost + sums.unexpected + sums.repeated_wrongly > 0 {
+        if !sums.is_clean() {
             row.failures.push(format!("{sums:?}"));
             row.failures.extend(load.ledger.lost().into_iter().take(20));
             row.failures.extend(load.ledger.complaints());

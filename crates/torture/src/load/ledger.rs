@@ -81,6 +81,27 @@ pub struct Sums {
     pub unexpected: u64,
 }
 
+impl Sums {
+    fn plus(self, other: Sums) -> Sums {
+        Sums {
+            attempted: self.attempted + other.attempted,
+            acknowledged: self.acknowledged + other.acknowledged,
+            refused: self.refused + other.refused,
+            read: self.read + other.read,
+            lost: self.lost + other.lost,
+            recovered: self.recovered + other.recovered,
+            repeated: self.repeated + other.repeated,
+            repeated_wrongly: self.repeated_wrongly + other.repeated_wrongly,
+            unexpected: self.unexpected + other.unexpected,
+        }
+    }
+
+    /// No promise was broken.
+    pub fn is_clean(&self) -> bool {
+        self.lost + self.unexpected + self.repeated_wrongly == 0
+    }
+}
+
 #[derive(Default)]
 struct Book {
     writers: Vec<Vec<Entry>>,
@@ -222,6 +243,14 @@ impl Ledger {
         if book.complaints.len() < COMPLAINTS_MAX {
             book.complaints.push(what);
         }
+    }
+
+    /// Adds what somebody else has judged.
+    pub fn absorb(&self, sums: Sums, complaints: impl Iterator<Item = String>) {
+        let mut book = self.book();
+        book.sums = book.sums.plus(sums);
+        drop(book);
+        complaints.for_each(|complaint| self.note(complaint));
     }
 
     /// Counts a broker's answer that is no acknowledgement.

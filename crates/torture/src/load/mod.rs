@@ -7,6 +7,7 @@ pub mod bulk;
 pub mod connection;
 pub mod kafka;
 pub mod ledger;
+pub mod mixed;
 pub mod mqtt;
 pub mod site;
 
@@ -36,6 +37,10 @@ const ROLES: [Role; 4] = [
     Role { name: "mqtt qos 1", protocol: Protocol::Mqtt, repeats: Repeats::Always },
     Role { name: "mqtt qos 2", protocol: Protocol::Mqtt, repeats: Repeats::IfSentAgain },
 ];
+
+/// Whether the broker keeps MQTT's promise of QoS 2 when it is killed between storing a publish and noting its identifier
+/// (docs/user/mqtt.md says).
+pub const QOS2_ONCE_OVER_CRASH: bool = false;
 
 /// All that the clients share.
 pub struct Load {
@@ -67,6 +72,7 @@ pub struct Clients {
     writers: Vec<JoinHandle<()>>,
     readers: Vec<JoinHandle<()>>,
     kafka: Option<JoinHandle<kafka::Consumer>>,
+    mixed: Option<mixed::Mixed>,
 }
 
 /// Calls `live` for each connection until the load is over.
@@ -134,7 +140,8 @@ impl Clients {
             again(&shared, "kafka consumer", |at, _| consumer.live(&shared, &at.kafka));
             consumer
         });
-        Clients { load, writers, readers, kafka: Some(kafka) }
+        let mixed = Some(mixed::Mixed::start(&load));
+        Clients { load, writers, readers, kafka: Some(kafka), mixed }
     }
 
     /// Stops writing and waits until everything is answered and read, or nothing moves any more. The broker has to be
@@ -160,7 +167,10 @@ impl Clients {
             }
             sums = now;
         }
-        sums
+        if let Some(mixed) = &self.mixed {
+            mixed.check(load);
+        }
+        load.ledger.sums()
     }
 
     /// Settles, ends the clients, reads the Kafka log from its start and looks whether the queue is empty.
@@ -173,6 +183,9 @@ impl Clients {
             if thread.join().is_err() {
                 self.load.ledger.complain("a client of the load failed".to_owned());
             }
+        }
+        if self.mixed.take().is_some_and(|mixed| !mixed.join()) {
+            self.load.ledger.complain("the mix failed".to_owned());
         }
         match self.kafka.take().map(JoinHandle::join) {
             Some(Ok(consumer)) => {

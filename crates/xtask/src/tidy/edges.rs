@@ -28,7 +28,7 @@ const ALLOWED: [(&str, &[&[&str]]); 13] = [
     ("koine-workload", &[&["koine-base"]]),
     ("koine-sim", &[ENGINE, PROTOCOLS, &["koine-workload"]]),
     ("koine-bench", &[CODEC, PROTOCOLS, &["koine-workload"]]),
-    ("koine-torture", &[CODEC]),
+    ("koine-torture", &[CODEC, &["koine-workload"]]),
     ("xtask", &[&["koine-workload"]]),
 ];
 
