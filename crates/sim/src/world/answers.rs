@@ -384,6 +384,12 @@ impl World {
             Err(Refusal::NotFound) if matches!(asked.question, Question::DeleteTopic { .. }) => {
                 return Ok(());
             }
+            // Retained messages take room, too.
+            Err(Refusal::Busy) if matches!(asked.question, Question::Retain { .. }) => {
+                self.clients[slot].retains = false;
+                self.mark(Mark::RefusedBusy);
+                return Ok(());
+            }
             Err(refusal) => {
                 return violation(format!("{:?} was refused with {refusal:?}", asked.question));
             }
