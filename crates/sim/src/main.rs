@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const HELP: &str = "\
 koine-sim [--minutes N | --seconds N] [--seeds N] [--from SEED] [--jobs N]
-          [--keep-going] [--no-shrink] [--json]
+          [--keep-going] [--no-shrink] [--json] [--world node]
 ";
 
 fn main() -> ExitCode {
@@ -35,6 +35,10 @@ fn plan(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
             "--keep-going" => plan.keep_going = true,
             "--no-shrink" => plan.shrinks = false,
             "--json" => plan.json = true,
+            "--world" => match args.next().as_deref() {
+                Some("node") => {}
+                other => return Err(format!("no world {other:?}")),
+            },
             _ => {
                 let value = args.next().and_then(|value| value.parse::<u64>().ok());
                 let value = value.ok_or_else(|| format!("{name} wants a number"))?;

@@ -6,6 +6,7 @@ mod codegen;
 mod conformance;
 mod hostile;
 mod machine;
+mod mutants;
 mod process;
 mod project;
 mod report;
@@ -22,6 +23,8 @@ cargo xtask tidy [--ratchet]     the rules that no compiler checks; --ratchet lo
 cargo xtask codegen [--check]    write the Kafka codec anew from its schema files, or only compare
 cargo xtask sim [--minutes N] [--from SEED] [--seeds N] [--jobs N] [--keep-going] [--no-shrink] [--json]
                                  fresh seeds for the simulator, 1 minute on all cores
+cargo xtask mutants [NAME...] [--seconds N]
+                                 does the simulator catch the invariants broken on purpose in crates/sim/mutants?
 cargo xtask clients              set up the client programs below target/clients and stop
 cargo xtask hostile [--tries N] [--seed N]
                                  N tries (100,000) of hostile bytes on each listener of a release build
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         "clients" => clients::run(rest),
         "codegen" => codegen::run(rest.iter().any(|argument| argument == "--check")),
         "sim" => sim::run(rest),
+        "mutants" => mutants::run(rest),
         "hostile" => hostile::run(rest),
         "conformance" => conformance::run(rest),
         "torture" => torture::run(rest),

@@ -58,6 +58,8 @@ pub struct Observed {
 pub struct Records {
     by_value: BTreeMap<Value, RecordModel>,
     by_offset: BTreeMap<u64, Value>,
+    /// Checksum of all bytes of each batch that was read, by its first offset.
+    batches: BTreeMap<u64, u32>,
     /// Committed end and leader epoch, as far as seen.
     pub end: u64,
     pub epoch: i32,
@@ -124,6 +126,16 @@ impl Records {
         }
     }
 
+    /// A batch was read: a later reader finds the same bytes.
+    pub fn observe_batch(&mut self, base: u64, checksum: u32) -> Checked {
+        match self.batches.insert(base, checksum) {
+            Some(before) if before != checksum => {
+                violation(format!("the batch at {base} is not what was read there before"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// An answer about the stream as a whole, to a question asked when `end` and `epoch` were known.
     pub fn bounds(&mut self, observed: Observed, end: u64, epoch: i32) -> Checked {
         let Observed { start, end: now_end, epoch: now_epoch } = observed;
@@ -151,6 +163,7 @@ impl Records {
             return violation(format!("epoch {epoch} after a restart, {} before", self.epoch));
         }
         let gone = self.by_offset.split_off(&end);
+        self.batches.split_off(&end);
         let mut lost = false;
         for (offset, value) in &gone {
             if let Some(record) = self.by_value.get_mut(value) {

@@ -49,6 +49,16 @@ fn one_value_at_one_offset_and_only_what_was_sent() {
 }
 
 #[test]
+fn a_batch_never_changes_but_by_being_lost() {
+    let mut records = queue(3).records;
+    assert_eq!(records.observe_batch(1, 77), Ok(()));
+    broken(records.observe_batch(1, 78), "is not what was read there before");
+    records.doubt(0);
+    records.recovered(stop(1, 2), false).expect("a relaxed stream");
+    assert_eq!(records.observe_batch(1, 79), Ok(()), "the offset was given again");
+}
+
+#[test]
 fn writers_keep_their_order_and_acknowledged_records_stay() {
     let mut records = records::Records::default();
     for (value, writer, offset) in [(1, 7, 0), (2, 8, 2), (3, 7, 1)] {

@@ -4,6 +4,7 @@ use super::client::{value_of, Asked, Client, Phase, Producer, Question};
 use super::World;
 use crate::coverage::Mark;
 use crate::model::{violation, Checked, Delivered, Kind, Observed, StreamModel, Value, Violation};
+use koine_base::checksum::crc32c;
 use koine_base::StreamId;
 use koine_broker::batch::{self, BatchLimits, Record};
 use koine_broker::membership::GroupError;
@@ -515,6 +516,12 @@ impl World {
             let first = found.first();
             let text = format!("read from {offset} in {:?} begins at {first:?}", read.bounds);
             return Err(model.name_it(Violation(text)));
+        }
+        for bytes in &read.batches {
+            if let Ok(header) = batch::BatchHeader::new(bytes) {
+                let noted = model.records.observe_batch(header.base_offset(), crc32c(bytes));
+                noted.map_err(|error| model.name_it(error))?;
+            }
         }
         for (offset, value) in &found {
             model.records.observe(*offset, *value).map_err(|error| model.name_it(error))?;
