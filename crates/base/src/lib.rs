@@ -8,6 +8,6 @@ pub mod rng;
 pub mod rope;
 pub mod time;
 
-pub use ids::{ConnectionId, GroupId, ShardId, StreamId, TopicId};
+pub use ids::{ConnectionId, GroupId, NodeId, ShardId, StreamId, TopicId};
 pub use rope::Rope;
 pub use time::{Moment, Now, Timestamp};

@@ -381,6 +381,8 @@ pub enum Event {
     },
     Synced {
         token: Token,
+        /// Refused: what of it is durable is not known.
+        result: Result<(), Refusal>,
     },
     Detached {
         token: Token,
@@ -427,7 +429,7 @@ pub enum Event {
     },
     Offsets {
         token: Token,
-        offsets: Vec<(String, i32, Option<CommittedOffset>)>,
+        result: Result<Vec<(String, i32, Option<CommittedOffset>)>, membership::GroupError>,
     },
     Groups {
         token: Token,

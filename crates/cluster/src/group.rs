@@ -1,7 +1,8 @@
-//! One data group on its leader: the entry that is being filled, those under way and the streams they
-//! change. Everything that queues up while an entry is on its way to disk rides in the next one.
+//! One data group: its streams, and on its leader the entry that is being filled and those under way.
+//! Everything that queues up while an entry is on its way to disk rides in the next one. What only the
+//! leader has goes with [`DataGroup::abdicate`].
 
-use crate::consensus::{Consensus, HardState};
+use crate::consensus::{HardState, LogPoint};
 use crate::entry::EntryWriter;
 use crate::raft::RaftGroup;
 use crate::stream::{Stream, StreamMap};
@@ -74,17 +75,22 @@ pub struct DataGroup {
     pub offsets: BTreeMap<String, Offsets>,
     /// Where the frames under way lie, by index.
     pub locations: VecDeque<(u64, FrameLocation)>,
-    pub applied_index: u64,
-    pub applied_term: u64,
+    pub applied: LogPoint,
     pub hard_state: HardState,
+    /// The term in which this replica leads, as far as the group has acted on it.
+    pub office: Option<u64>,
+    /// Its cursors and streams are a leader's: nothing was applied as a follower since.
+    pub is_prepared: bool,
+    /// The commit index that the log knows of.
+    pub noted_commit: u64,
     writer: EntryWriter,
     /// Streams with an open batch, in order of their first record.
     open: Vec<StreamId>,
     /// Streams whose cursor has something to make durable.
     settled: Vec<StreamId>,
     waiters: Vec<Waiter>,
-    /// Waiters of the entries under way, oldest first.
-    under_way: VecDeque<Vec<Waiter>>,
+    /// Waiters of the entries under way with their index, oldest first.
+    under_way: VecDeque<(u64, Vec<Waiter>)>,
     /// Builders to use again. Boxed as in the streams that they go back and forth to.
     #[allow(clippy::vec_box)]
     spare: Vec<Box<BatchBuilder>>,
@@ -106,9 +112,11 @@ impl DataGroup {
             membership,
             offsets: BTreeMap::new(),
             locations: VecDeque::new(),
-            applied_index: 0,
-            applied_term: 0,
+            applied: LogPoint::default(),
             hard_state: HardState::default(),
+            office: None,
+            is_prepared: false,
+            noted_commit: 0,
             writer: EntryWriter::default(),
             open: Vec::new(),
             settled: Vec::new(),
@@ -136,7 +144,7 @@ impl DataGroup {
     pub fn wait_for_appends(&mut self, waiter: Waiter) {
         let all_are_under_way = self.writer.is_empty() && self.open.is_empty();
         match self.under_way.back_mut().filter(|_| all_are_under_way) {
-            Some(last) => last.push(waiter),
+            Some((_, last)) => last.push(waiter),
             None => self.waiters.push(waiter),
         }
     }
@@ -145,7 +153,7 @@ impl DataGroup {
     pub fn forget_asks(&mut self, of: ConnectionId) {
         let is_kept = |waiter: &Waiter| !matches!(waiter, Waiter::Ask { connection, .. } if *connection == of);
         self.waiters.retain(is_kept);
-        for waiters in &mut self.under_way {
+        for (_, waiters) in &mut self.under_way {
             waiters.retain(is_kept);
         }
     }
@@ -266,8 +274,8 @@ impl DataGroup {
             self.writer.mark();
         }
         let entry = self.writer.take();
-        self.consensus.propose(entry).expect("a serving leader takes proposals");
-        self.under_way.push_back(std::mem::take(&mut self.waiters));
+        let index = self.consensus.propose(entry).expect("a serving leader takes proposals");
+        self.under_way.push_back((index, std::mem::take(&mut self.waiters)));
         true
     }
 
@@ -284,9 +292,75 @@ impl DataGroup {
         }
     }
 
-    /// The waiters of the oldest entry under way: it was committed and applied.
-    pub fn committed(&mut self) -> Vec<Waiter> {
-        self.under_way.pop_front().expect("a leader commits what it proposed, in order")
+    /// The waiters of the entry at this point, if this replica proposed it in its present office: it was
+    /// committed and applied.
+    pub fn committed(&mut self, point: LogPoint) -> Vec<Waiter> {
+        let is_own = self.office == Some(point.term);
+        match self.under_way.front() {
+            Some((index, _)) if is_own && *index == point.index => {
+                self.under_way.pop_front().map(|(_, waiters)| waiters).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// True if this replica may take what clients ask: it leads, all that was committed before is
+    /// applied, and its state is a leader's.
+    pub fn is_serving(&self) -> bool {
+        self.is_prepared && self.office == self.consensus.office() && self.consensus.is_serving()
+    }
+
+    /// Notes where the entry with this index lies, which takes the place of those from there on.
+    pub fn note_location(&mut self, index: u64, location: FrameLocation) {
+        while self.locations.back().is_some_and(|(last, _)| *last >= index) {
+            self.locations.pop_back();
+        }
+        self.locations.push_back((index, location));
+    }
+
+    pub fn take_location(&mut self, index: u64) -> FrameLocation {
+        let (at, location) = self.locations.pop_front().expect("every entry was appended first");
+        assert_eq!(at, index, "entries are applied in the order of their index");
+        location
+    }
+
+    /// Leadership is lost: drops what only a leader has. Returns who waited, for an outcome that nobody
+    /// here will know.
+    pub fn abdicate(&mut self) -> Vec<Waiter> {
+        self.is_prepared = false;
+        self.writer.take();
+        self.settled.clear();
+        for id in std::mem::take(&mut self.open) {
+            let open = self.streams.get_mut(&id).and_then(|stream| stream.open_batch.take());
+            if let Some((_, builder)) = open {
+                self.spare.push(builder);
+            }
+        }
+        let under_way = std::mem::take(&mut self.under_way);
+        let mut waiters: Vec<Waiter> =
+            under_way.into_iter().flat_map(|(_, waiters)| waiters).collect();
+        waiters.append(&mut self.waiters);
+        waiters
+    }
+
+    /// All is applied that was committed before this replica's term of office: its streams and cursors
+    /// become a leader's.
+    pub fn prepare(&mut self) {
+        for stream in self.streams.values_mut() {
+            let end = stream.end;
+            stream.next = end;
+            stream.recovered_end = end;
+            if let Some(producers) = &mut stream.producers {
+                producers.abandon_proposed();
+            }
+            if let Some(once) = &mut stream.once {
+                once.abandon_proposed();
+            }
+            if let Some(subscription) = &mut stream.subscription {
+                subscription.cursor.recover(end);
+            }
+        }
+        self.is_prepared = true;
     }
 
     /// True if nothing waits for the disk.

@@ -7,10 +7,13 @@ pub mod entry;
 pub mod group;
 pub mod layout;
 pub mod mail;
+pub mod peer;
 pub mod raft;
 pub mod shard;
 pub mod stream;
 
+pub use consensus::{GroupPosition, Voters};
 pub use layout::Layout;
 pub use mail::Mail;
+pub use peer::PeerMail;
 pub use shard::{Shard, ShardConfig, ShardOpenError};

@@ -129,6 +129,7 @@ impl From<GroupError> for ErrorCode {
             GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
             GroupError::TooManyOffsets => ErrorCode::InvalidCommitOffsetSize,
             GroupError::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
+            GroupError::NotCoordinator => ErrorCode::NotCoordinator,
         }
     }
 }

@@ -172,7 +172,7 @@ pub fn token_of(event: &Event) -> Option<Token> {
         | Event::Located { token, .. }
         | Event::Attached { token, .. }
         | Event::Stopped { token }
-        | Event::Synced { token }
+        | Event::Synced { token, .. }
         | Event::Detached { token }
         | Event::Pulled { token, .. }
         | Event::Purged { token, .. }

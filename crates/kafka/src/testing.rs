@@ -230,7 +230,7 @@ impl Engine {
                     let offset = self.offsets.get(&(group.clone(), name.clone(), index)).cloned();
                     (name, index, offset)
                 });
-                events.push(Event::Offsets { token, offsets: found.collect() });
+                events.push(Event::Offsets { token, result: Ok(found.collect()) });
             }
             Request::DeleteOffsets { token, group, partitions } => {
                 for (name, index) in partitions {

@@ -486,7 +486,11 @@ impl MqttSession {
                 Err(_) => self.fail(End::Reason(ReasonCode::UnspecifiedError), ctx),
             },
             Event::Stopped { token } => self.outgoing.stopped(kind_of(token).1),
-            Event::Synced { token } => {
+            // Whether they are settled is not known: the client comes back and is told by another.
+            Event::Synced { result: Err(_), .. } => {
+                self.fail(End::Reason(ReasonCode::UnspecifiedError), ctx);
+            }
+            Event::Synced { token, .. } => {
                 let packets = self.outgoing.synced(kind_of(token).1);
                 self.send_pubrels(&packets, ctx);
             }

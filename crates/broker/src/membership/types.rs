@@ -193,4 +193,6 @@ pub enum GroupError {
     TooManyOffsets,
     /// The coordinator cannot write (disk full) or is not ready; try again.
     CoordinatorNotAvailable,
+    /// Another node coordinates the group.
+    NotCoordinator,
 }

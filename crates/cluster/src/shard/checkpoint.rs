@@ -1,8 +1,9 @@
 //! What a group is, as bytes, when a WAL file is to be given back: everything that replaying the
 //! file again would tell.
 
+use super::control::Controller;
 use super::Shard;
-use crate::consensus::HardState;
+use crate::consensus::{Configuration, HardState};
 use crate::group::DataGroup;
 use crate::stream::{Stream, Subscription};
 use koine_base::{GroupId, StreamId};
@@ -28,6 +29,7 @@ struct StreamState {
 struct GroupState {
     term: u64,
     vote: u64,
+    configuration: Configuration,
     streams: Vec<StreamState>,
     offsets: Vec<(String, Vec<u8>)>,
 }
@@ -36,6 +38,7 @@ struct GroupState {
 struct ControlState {
     term: u64,
     vote: u64,
+    configuration: Configuration,
     metadata: Vec<u8>,
     retained: Vec<u8>,
 }
@@ -46,6 +49,7 @@ pub struct UnreadableCheckpoint;
 
 pub(super) struct ControlParts {
     pub hard_state: HardState,
+    pub configuration: Configuration,
     pub metadata: Vec<u8>,
     pub retained: Vec<u8>,
 }
@@ -53,7 +57,12 @@ pub(super) struct ControlParts {
 pub(super) fn decode_control(bytes: &[u8]) -> Result<ControlParts, UnreadableCheckpoint> {
     let state: ControlState = postcard::from_bytes(bytes).map_err(|_| UnreadableCheckpoint)?;
     let hard_state = HardState { term: state.term, vote: state.vote };
-    Ok(ControlParts { hard_state, metadata: state.metadata, retained: state.retained })
+    Ok(ControlParts {
+        hard_state,
+        configuration: state.configuration,
+        metadata: state.metadata,
+        retained: state.retained,
+    })
 }
 
 /// Each stream of a data group's checkpoint with its end.
@@ -73,7 +82,8 @@ pub(super) fn encode_group(group: &DataGroup) -> Vec<u8> {
         (name.clone(), bytes)
     });
     let HardState { term, vote } = group.hard_state;
-    let state = GroupState { term, vote, streams, offsets: offsets.collect() };
+    let configuration = group.consensus.configuration();
+    let state = GroupState { term, vote, configuration, streams, offsets: offsets.collect() };
     postcard::to_allocvec(&state).expect("encoding to memory cannot fail")
 }
 
@@ -104,11 +114,11 @@ fn encode_stream(id: StreamId, stream: &Stream) -> StreamState {
     }
 }
 
-/// Fills a fresh group from its checkpoint.
+/// Fills a fresh group from its checkpoint; returns who voted.
 pub(super) fn decode_group(
     group: &mut DataGroup,
     bytes: &[u8],
-) -> Result<(), UnreadableCheckpoint> {
+) -> Result<Configuration, UnreadableCheckpoint> {
     let state: GroupState = postcard::from_bytes(bytes).map_err(|_| UnreadableCheckpoint)?;
     group.hard_state = HardState { term: state.term, vote: state.vote };
     for stored in state.streams {
@@ -134,7 +144,7 @@ pub(super) fn decode_group(
         let offsets = Offsets::decode(&mut &bytes[..]).map_err(|_| UnreadableCheckpoint)?;
         group.offsets.insert(name, offsets);
     }
-    Ok(())
+    Ok(state.configuration)
 }
 
 impl Shard {
@@ -146,27 +156,31 @@ impl Shard {
         self.sweep_once();
         let mut groups = Vec::new();
         if let Some(controller) = &self.controller {
-            let HardState { term, vote } = controller.hard_state;
-            let state = ControlState {
-                term,
-                vote,
-                metadata: self.metadata.encode(),
-                retained: controller.retained.encode(),
-            };
-            let blob = postcard::to_allocvec(&state).expect("encoding to memory cannot fail");
             groups.push(GroupCheckpoint {
                 group: GroupId::METADATA,
-                applied_index: controller.applied_index,
-                applied_term: controller.applied_term,
-                blob: blob.into(),
+                applied_index: controller.applied.index,
+                applied_term: controller.applied.term,
+                blob: self.encode_control(controller).into(),
             });
         }
         groups.extend(self.groups.values().map(|group| GroupCheckpoint {
             group: group.id,
-            applied_index: group.applied_index,
-            applied_term: group.applied_term,
+            applied_index: group.applied.index,
+            applied_term: group.applied.term,
             blob: encode_group(group).into(),
         }));
         self.log.checkpoint(groups);
+    }
+
+    fn encode_control(&self, controller: &Controller) -> Vec<u8> {
+        let HardState { term, vote } = controller.hard_state;
+        let state = ControlState {
+            term,
+            vote,
+            configuration: controller.consensus.configuration(),
+            metadata: self.metadata.encode(),
+            retained: controller.retained.encode(),
+        };
+        postcard::to_allocvec(&state).expect("encoding to memory cannot fail")
     }
 }

@@ -2,9 +2,10 @@
 //! differs is whether the commit waits for the disk.
 
 use super::{ReadPurpose, Shard};
-use crate::consensus::{Consensus, Entry, HardState, Ready};
+use crate::consensus::{Entry, EntryKind, HardState, LogPoint, Ready};
 use crate::entry::{operations, Operation};
 use crate::group::Waiter;
+use crate::raft::RaftGroup;
 use bytes::Bytes;
 use koine_base::{GroupId, StreamId, Timestamp};
 use koine_broker::batch::{BatchHeader, NO_PRODUCER};
@@ -20,6 +21,13 @@ use koine_log::{
 /// Kinds of WAL frames.
 pub(super) const FRAME_ENTRY: u8 = 1;
 pub(super) const FRAME_HARD_STATE: u8 = 2;
+/// An entry that changes who votes.
+pub(super) const FRAME_CHANGE: u8 = 3;
+/// All entries up to an index are committed: a start need not ask the others about these.
+pub(super) const FRAME_COMMIT: u8 = 4;
+
+/// The commit index is noted in the log once per so many entries.
+const NOTE_COMMIT_EVERY: u64 = 64;
 
 /// What an append needs to know of where its entry lies.
 #[derive(Clone, Copy)]
@@ -54,6 +62,7 @@ impl Shard {
     }
 
     fn commit_group(&mut self, id: GroupId) -> bool {
+        self.follow_office(id);
         let Some(group) = self.groups.get_mut(&id) else {
             return false;
         };
@@ -65,11 +74,13 @@ impl Shard {
         for entry in ready.committed {
             self.apply_entry(id, entry);
         }
+        self.note_commit(id);
         self.note_persisted();
         true
     }
 
     fn commit_control(&mut self) -> bool {
+        self.follow_office(GroupId::METADATA);
         let Some(controller) = &mut self.controller else {
             return false;
         };
@@ -78,33 +89,50 @@ impl Shard {
             return proposed;
         };
         self.write(GroupId::METADATA, &ready);
-        for Entry { index, term, data } in ready.committed {
-            if !data.is_empty() {
-                self.apply_control_entry(&data);
+        for Entry { index, term, kind, data } in ready.committed {
+            let point = LogPoint { index, term };
+            match kind {
+                EntryKind::Change => self.apply_change(GroupId::METADATA, &data),
+                EntryKind::Data if data.is_empty() => {}
+                EntryKind::Data => self.apply_control_entry(point, &data),
             }
             let Some(controller) = &mut self.controller else {
                 return false;
             };
-            controller.applied_index = index;
-            controller.applied_term = term;
-            controller.consensus.applied(index);
+            controller.applied = point;
+            controller.consensus.applied(point);
         }
+        self.note_commit(GroupId::METADATA);
         self.note_persisted();
         true
     }
 
+    pub(super) fn consensus(&self, id: GroupId) -> Option<&RaftGroup> {
+        if id == GroupId::METADATA {
+            return self.controller.as_ref().map(|controller| &controller.consensus);
+        }
+        self.groups.get(&id).map(|group| &group.consensus)
+    }
+
+    pub(super) fn consensus_mut(&mut self, id: GroupId) -> Option<&mut RaftGroup> {
+        if id == GroupId::METADATA {
+            return self.controller.as_mut().map(|controller| &mut controller.consensus);
+        }
+        self.groups.get_mut(&id).map(|group| &mut group.consensus)
+    }
+
     /// Hands what must become durable to the log.
     fn write(&mut self, id: GroupId, ready: &Ready) {
-        let sync = !self.config.layout.is_relaxed(id);
+        // With others in the group a majority of disks is the promise, whatever the group is called.
+        let sync = !self.is_alone || !self.config.layout.is_relaxed(id);
+        let mut last = None;
         if let Some(hard_state) = ready.hard_state {
             // A vote is always synced: a forgotten one could elect two leaders in one term.
             let payload = vec![encode_hard_state(hard_state)];
             let (term, index) = (hard_state.term, 0);
             let kind = FRAME_HARD_STATE;
-            self.log.append(
-                self.now.moment,
-                Frame { group: id, kind, term, index, payload, sync: true },
-            );
+            let frame = Frame { group: id, kind, term, index, payload, sync: true };
+            last = Some(self.log.append(self.now.moment, frame).number);
             match self.groups.get_mut(&id) {
                 Some(group) => group.hard_state = hard_state,
                 None => {
@@ -115,9 +143,13 @@ impl Shard {
             }
         }
         for entry in &ready.entries {
+            let kind = match entry.kind {
+                EntryKind::Data => FRAME_ENTRY,
+                EntryKind::Change => FRAME_CHANGE,
+            };
             let frame = Frame {
                 group: id,
-                kind: FRAME_ENTRY,
+                kind,
                 term: entry.term,
                 index: entry.index,
                 payload: vec![entry.data.clone()],
@@ -125,47 +157,65 @@ impl Shard {
                 sync: sync || entry.data.is_empty(),
             };
             let appended = self.log.append(self.now.moment, frame);
+            last = Some(appended.number);
             if let Some(group) = self.groups.get_mut(&id) {
-                group.locations.push_back((entry.index, appended.location));
+                group.note_location(entry.index, appended.location);
             }
+        }
+        if let Some(consensus) = self.consensus_mut(id) {
+            consensus.wrote(last);
         }
     }
 
+    /// Leaves a note of how far the group has committed, so that a start does not have to hold in
+    /// memory what it could apply. Needs no sync: without it the others are asked.
+    fn note_commit(&mut self, id: GroupId) {
+        if self.is_alone {
+            return;
+        }
+        let (applied, noted) = match (self.groups.get_mut(&id), &mut self.controller) {
+            (Some(group), _) => (group.applied, &mut group.noted_commit),
+            (None, Some(controller)) => (controller.applied, &mut controller.noted_commit),
+            (None, None) => return,
+        };
+        if applied.index < *noted + NOTE_COMMIT_EVERY {
+            return;
+        }
+        *noted = applied.index;
+        let payload = vec![Bytes::copy_from_slice(&applied.index.to_be_bytes())];
+        let (kind, term) = (FRAME_COMMIT, applied.term);
+        let frame = Frame { group: id, kind, term, index: 0, payload, sync: false };
+        self.log.append(self.now.moment, frame);
+    }
+
     fn note_persisted(&mut self) {
-        for Persisted { group: id, index, .. } in self.log.take_persisted() {
-            match self.groups.get_mut(&id) {
-                Some(group) => group.consensus.persisted(index),
-                None => {
-                    if let Some(controller) = &mut self.controller {
-                        controller.consensus.persisted(index);
-                    }
-                }
+        for Persisted { group: id, number, .. } in self.log.take_persisted() {
+            if let Some(consensus) = self.consensus_mut(id) {
+                consensus.persisted(number);
             }
         }
     }
 
     /// Applies one committed entry of a data group and answers who waited for it.
     fn apply_entry(&mut self, id: GroupId, entry: Entry) {
-        let Entry { index, term, data } = entry;
+        let Entry { index, term, kind, data } = entry;
+        let point = LogPoint { index, term };
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
-        let (at, location) = group.locations.pop_front().expect("every entry was appended first");
-        assert_eq!(at, index, "entries are applied in the order they were written");
-        let is_no_op = data.is_empty();
-        if !is_no_op {
-            self.apply_operations(id, data, EntryPlace { location, term });
+        let location = group.take_location(index);
+        match kind {
+            EntryKind::Change => self.apply_change(id, &data),
+            EntryKind::Data if data.is_empty() => {}
+            EntryKind::Data => self.apply_operations(id, data, EntryPlace { location, term }),
         }
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
-        group.applied_index = index;
-        group.applied_term = term;
-        group.consensus.applied(index);
-        if !is_no_op {
-            for waiter in group.committed() {
-                self.answer(waiter);
-            }
+        group.applied = point;
+        group.consensus.applied(point);
+        for waiter in group.committed(point) {
+            self.answer(waiter);
         }
     }
 
@@ -295,13 +345,17 @@ impl Shard {
         };
         state.trim_to(start);
         let start = state.start;
-        if let Some(subscription) = &mut state.subscription {
-            subscription.cursor.advance_floor(start);
-            if let Some(group) = self.groups.get_mut(&id.group()) {
-                group.note_settled(id);
-            }
-        }
+        let subscription = state.subscription.is_some();
         self.log.trim(id, start);
+        // Only the leader has a delta for the cursor to propose.
+        let group = self.groups.get_mut(&id.group());
+        let Some(group) = group.filter(|group| subscription && group.office.is_some()) else {
+            return;
+        };
+        if let Some(subscription) = &mut group.stream(id).subscription {
+            subscription.cursor.advance_floor(start);
+        }
+        group.note_settled(id);
     }
 
     /// Queues keep nothing that is settled; topics keep what retention says.
@@ -331,7 +385,7 @@ impl Shard {
                 self.tell(connection, Event::Committed { token, result: Ok(()) });
             }
             Waiter::Synced { connection, token } => {
-                self.tell(connection, Event::Synced { token });
+                self.tell(connection, Event::Synced { token, result: Ok(()) });
             }
             Waiter::Ask { connection, request } => self.carry_out_request(connection, *request),
         }
@@ -364,11 +418,15 @@ impl Shard {
         };
         match purpose {
             ReadPurpose::Session { connection, token } => {
-                let bounds = self.bounds(stream);
+                let bounds = match self.may_read(stream.group()) {
+                    true => self.bounds(stream),
+                    // Led from here when it was asked for.
+                    false => Err(Refusal::NotLeader),
+                };
                 let result = match (result, bounds) {
                     (Ok(batches), Ok(bounds)) => Ok(ReadBatches { batches, bounds }),
-                    (Err(_), _) => Err(Refusal::Corrupt),
                     (_, Err(refusal)) => Err(refusal),
+                    (Err(_), _) => Err(Refusal::Corrupt),
                 };
                 self.tell(connection, Event::Read { token, result });
             }

@@ -2,7 +2,7 @@
 //! sessions. And on every shard: applying what group 0 committed to its own copy.
 
 use super::{Shard, Work};
-use crate::consensus::{Consensus, HardState};
+use crate::consensus::{HardState, LogPoint};
 use crate::mail::Mail;
 use crate::raft::RaftGroup;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -42,11 +42,16 @@ pub(super) enum Asker {
 pub(super) struct Controller {
     pub consensus: RaftGroup,
     pub retained: RetainedStore,
-    pub applied_index: u64,
-    pub applied_term: u64,
+    pub applied: LogPoint,
     pub hard_state: HardState,
+    /// The term in which this replica leads, as far as it has acted on it.
+    pub office: Option<u64>,
+    /// It has told the others that its term has begun.
+    pub is_prepared: bool,
+    /// The commit index that the log knows of.
+    pub noted_commit: u64,
     pending: VecDeque<(Command, Asker)>,
-    under_way: VecDeque<Vec<Asker>>,
+    under_way: VecDeque<(u64, Vec<Asker>)>,
     /// Sessions whose will is on its way, so that it goes once.
     wills_under_way: BTreeSet<SessionId>,
     expiry_under_way: bool,
@@ -60,9 +65,11 @@ impl Controller {
         Controller {
             consensus,
             retained,
-            applied_index: 0,
-            applied_term: 0,
+            applied: LogPoint::default(),
             hard_state: HardState::default(),
+            office: None,
+            is_prepared: false,
+            noted_commit: 0,
             pending: VecDeque::new(),
             under_way: VecDeque::new(),
             wills_under_way: BTreeSet::new(),
@@ -73,7 +80,25 @@ impl Controller {
     }
 
     pub fn is_serving(&self) -> bool {
-        self.consensus.is_serving()
+        self.is_prepared && self.office == self.consensus.office() && self.consensus.is_serving()
+    }
+
+    /// A new term of office: the first command ends what the last one left connected.
+    pub fn prepare(&mut self, at: i64) {
+        self.pending.push_front((Command::NodeStarted { at }, Asker::Nobody));
+        self.is_prepared = true;
+    }
+
+    /// Leadership is lost: drops what only a leader has. Returns who waited, for an outcome that nobody
+    /// here will know.
+    pub fn abdicate(&mut self) -> Vec<Asker> {
+        self.is_prepared = false;
+        self.wills_under_way.clear();
+        self.expiry_under_way = false;
+        let under_way = std::mem::take(&mut self.under_way);
+        let pending = std::mem::take(&mut self.pending);
+        let askers = under_way.into_iter().flat_map(|(_, askers)| askers);
+        askers.chain(pending.into_iter().map(|(_, asker)| asker)).collect()
     }
 
     pub fn is_quiet(&self) -> bool {
@@ -82,6 +107,17 @@ impl Controller {
 
     pub fn ask(&mut self, command: Command, asker: Asker) {
         self.pending.push_back((command, asker));
+    }
+
+    /// The askers of the entry at this point, if this replica proposed it in its present office.
+    fn committed(&mut self, point: LogPoint) -> Vec<Asker> {
+        let is_own = self.office == Some(point.term);
+        match self.under_way.front() {
+            Some((index, _)) if is_own && *index == point.index => {
+                self.under_way.pop_front().map(|(_, askers)| askers).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
     }
 
     pub fn deadline(&self, now: Now) -> Moment {
@@ -115,8 +151,8 @@ impl Controller {
             }
         }
         let entry = postcard::to_allocvec(&commands).expect("encoding to memory cannot fail");
-        self.consensus.propose(entry).expect("a serving leader takes proposals");
-        self.under_way.push_back(askers);
+        let index = self.consensus.propose(entry).expect("a serving leader takes proposals");
+        self.under_way.push_back((index, askers));
         true
     }
 }
@@ -147,19 +183,28 @@ fn decode_retained(mut value: Bytes) -> Option<(u8, Content)> {
 
 impl Shard {
     pub(super) fn propose_command(&mut self, from: ConnectionId, token: Token, command: Command) {
+        let leads = self.takes_proposals();
         match &mut self.controller {
-            Some(controller) => controller.ask(command, Asker::Proposer(from, token)),
-            None => {
+            Some(controller) if leads => controller.ask(command, Asker::Proposer(from, token)),
+            _ => {
                 let result = Err(Refusal::NotLeader);
                 self.tell(from, Event::Proposed { token, result });
             }
         }
     }
 
-    /// A command that nobody waits for.
+    /// True if group 0 is here and led from here.
+    fn takes_proposals(&self) -> bool {
+        self.controller.as_ref().is_some_and(|controller| self.is_alone || controller.is_serving())
+    }
+
+    /// A command that nobody waits for. Where group 0 is not led from here it is dropped: who leads it
+    /// begins its term with the end of whatever was connected.
     pub(super) fn propose_silently(&mut self, command: Command) {
+        let leads = self.takes_proposals();
         match &mut self.controller {
-            Some(controller) => controller.ask(command, Asker::Nobody),
+            Some(controller) if leads => controller.ask(command, Asker::Nobody),
+            Some(_) => {}
             None => {
                 let from = ConnectionId::new(self.config.shard, 0);
                 let request = koine_broker::session::Request::Propose { token: u64::MAX, command };
@@ -170,7 +215,7 @@ impl Shard {
 
     /// One committed entry of group 0: other shards are told first, then whoever asked, so that the
     /// answer never overtakes the change.
-    pub(super) fn apply_control_entry(&mut self, data: &[u8]) {
+    pub(super) fn apply_control_entry(&mut self, point: LogPoint, data: &[u8]) {
         let Ok(commands) = postcard::from_bytes::<Vec<Command>>(data) else {
             unreachable!("an entry that passed its checksum is what was proposed");
         };
@@ -184,17 +229,19 @@ impl Shard {
         let Some(controller) = &mut self.controller else {
             return;
         };
-        let askers = controller.under_way.pop_front().unwrap_or_default();
+        let askers = controller.committed(point);
         for (asker, result) in askers.into_iter().zip(outcomes) {
-            match asker {
-                Asker::Nobody => {}
-                Asker::Proposer(from, token) => {
-                    self.tell(from, Event::Proposed { token, result });
-                }
-                Asker::Deleter(from, token, count) => {
-                    let result = result.map(|_| count);
-                    self.tell(from, Event::QueueDeleted { token, result });
-                }
+            self.tell_asker(asker, result);
+        }
+    }
+
+    pub(super) fn tell_asker(&mut self, asker: Asker, result: Result<Outcome, Refusal>) {
+        match asker {
+            Asker::Nobody => {}
+            Asker::Proposer(from, token) => self.tell(from, Event::Proposed { token, result }),
+            Asker::Deleter(from, token, count) => {
+                let result = result.map(|_| count);
+                self.tell(from, Event::QueueDeleted { token, result });
             }
         }
     }
@@ -239,13 +286,13 @@ impl Shard {
         }
         for (connection, session, resumed) in effects.taken {
             let to = ConnectionId::from_raw(connection);
-            if to.shard() == self.config.shard {
+            if self.is_own_connection(to) {
                 self.tell(to, Event::SessionTaken { session, resumed });
             }
         }
         for (connection, session) in effects.ended {
             let to = ConnectionId::from_raw(connection);
-            if to.shard() == self.config.shard {
+            if self.is_own_connection(to) {
                 self.tell(to, Event::SessionEnded { session });
             }
         }
@@ -260,13 +307,13 @@ impl Shard {
         };
         let Some(connection) = owner else { return };
         let id = ConnectionId::from_raw(connection);
-        let is_ours = id.shard() == self.config.shard;
+        let is_ours = self.is_own_connection(id);
         if is_ours && !self.connections.contains_key(&id) && self.metadata.is_bound_to(connection) {
             self.propose_silently(Command::ReleaseConnection { connection, at: self.now.wall.0 });
         }
     }
 
-    fn drop_stream(&mut self, id: StreamId) {
+    pub(super) fn drop_stream(&mut self, id: StreamId) {
         if !self.is_group_here(id.group()) {
             return;
         }
@@ -294,8 +341,12 @@ impl Shard {
             Some(token) => Asker::Deleter(from, token, message_count),
             None => Asker::Nobody,
         };
-        if let Some(controller) = &mut self.controller {
-            controller.ask(Command::DeleteQueue { namespace, name }, asker);
+        let leads = self.takes_proposals();
+        match &mut self.controller {
+            Some(controller) if leads => {
+                controller.ask(Command::DeleteQueue { namespace, name }, asker);
+            }
+            _ => self.tell_asker(asker, Err(Refusal::NotLeader)),
         }
     }
 

@@ -64,7 +64,12 @@ impl Shard {
         streams.sort_unstable();
         streams.dedup();
         for stream in streams {
-            self.dispatch_stream(stream);
+            if self.may_read(stream.group()) {
+                self.dispatch_stream(stream);
+            } else if self.may_serve(stream.group()) {
+                // Another may lead by now; if not, that will show soon.
+                self.deliverable.push(stream);
+            }
         }
     }
 
@@ -381,6 +386,9 @@ impl Shard {
 
     fn try_pull(&mut self, from: ConnectionId, pull: PullRequest) -> Result<Pulled, Refusal> {
         let id = pull.stream;
+        if !self.may_read(id.group()) {
+            return Err(Refusal::NotLeader);
+        }
         if self.is_deleted(id) {
             return Err(Refusal::NotFound);
         }

@@ -1,11 +1,14 @@
 //! Consumer groups that this shard coordinates: membership in memory, committed offsets in the log.
 
+use super::refusals::refused_answer;
 use super::Shard;
 use crate::group::Waiter;
 use crate::mail::Mail;
+use koine_base::rng::Rng;
 use koine_base::{ConnectionId, GroupId, ShardId};
 use koine_broker::membership::{
-    Answer, CommitMember, GroupError, GroupListing, GroupPhase, Request as GroupRequest,
+    Answer, CommitMember, GroupError, GroupListing, GroupPhase, GroupsConfig, Membership,
+    Request as GroupRequest,
 };
 use koine_broker::offsets::{CommittedOffset, Offsets};
 use koine_broker::session::{Event, Token};
@@ -83,11 +86,19 @@ impl OffsetsChange {
     }
 }
 
+/// Who waits for an answer of which coordinator, and what it gets should that one lose its office.
+struct Waiting {
+    coordinator: GroupId,
+    connection: ConnectionId,
+    token: Token,
+    refused: Answer,
+}
+
 /// Who waits for which answer of the memberships.
 #[derive(Default)]
 pub(super) struct GroupWaits {
     next: u64,
-    waiting: HashMap<u64, (ConnectionId, Token)>,
+    waiting: HashMap<u64, Waiting>,
     /// Lists of groups being gathered from all shards: answers still open, and what came.
     listings: HashMap<(ConnectionId, Token), (usize, Vec<GroupListing>)>,
 }
@@ -110,7 +121,9 @@ impl Shard {
         let waits = &mut self.group_waits;
         let waiter = waits.next;
         waits.next += 1;
-        waits.waiting.insert(waiter, (from, token));
+        let refused = refused_answer(&request, GroupError::NotCoordinator);
+        let waiting = Waiting { coordinator: id, connection: from, token, refused };
+        waits.waiting.insert(waiter, waiting);
         if let GroupRequest::Delete { group: name } = &request {
             let name = name.clone();
             return self.delete_group(id, &name, waiter, request);
@@ -142,9 +155,10 @@ impl Shard {
 
     fn tell_answers(&mut self, id: GroupId, answers: Vec<(u64, Answer)>) {
         for (waiter, mut answer) in answers {
-            let Some((to, token)) = self.group_waits.waiting.remove(&waiter) else {
+            let Some(waiting) = self.group_waits.waiting.remove(&waiter) else {
                 continue;
             };
+            let Waiting { connection: to, token, .. } = waiting;
             if let Answer::Describe(Ok(description)) = &mut answer {
                 let offsets = self.groups.get(&id).map(|group| &group.offsets);
                 let known = offsets.is_some_and(|all| all.contains_key(&description.group));
@@ -153,6 +167,30 @@ impl Shard {
                 }
             }
             self.tell(to, Event::Group { token, answer });
+        }
+    }
+
+    /// Members know only their coordinator: when that changes they join anew.
+    pub(super) fn leave_memberships(&mut self, id: GroupId) {
+        let seed = self.rng.next_u64();
+        let config = self.membership_config();
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        group.membership = Membership::new(config, Rng::new(seed));
+        let waiting = &mut self.group_waits.waiting;
+        let of_it = waiting.iter().filter(|(_, waiting)| waiting.coordinator == id);
+        let mut numbers: Vec<u64> = of_it.map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        let left: Vec<Waiting> =
+            numbers.into_iter().filter_map(|number| waiting.remove(&number)).collect();
+        for Waiting { connection, token, refused, .. } in left {
+            self.tell(connection, Event::Group { token, answer: refused });
+        }
+    }
+
+    pub(super) fn membership_config(&self) -> GroupsConfig {
+        GroupsConfig {
+            initial_rebalance_delay_ms: self.config.initial_rebalance_delay_ms,
+            ..GroupsConfig::default()
         }
     }
 
@@ -243,7 +281,7 @@ impl Shard {
                 .collect(),
             (None, None) => Vec::new(),
         };
-        self.tell(from, Event::Offsets { token, offsets });
+        self.tell(from, Event::Offsets { token, result: Ok(offsets) });
     }
 
     pub(super) fn ask_for_groups(&mut self, from: ConnectionId, token: Token) {

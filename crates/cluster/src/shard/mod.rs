@@ -10,12 +10,17 @@ mod commit;
 mod control;
 mod dispatch;
 pub(crate) mod doctor;
+mod fingerprint;
 mod groups;
 mod load;
 mod offsets;
 mod once;
 mod publish;
 mod recovery;
+mod refusals;
+#[cfg(test)]
+mod replica_tests;
+mod replication;
 mod requests;
 mod retention;
 mod sessions;
@@ -25,12 +30,14 @@ mod tests;
 pub use load::LoadStats;
 pub use recovery::ShardOpenError;
 
+use crate::consensus::Voters;
 use crate::group::DataGroup;
 use crate::layout::Layout;
 use crate::mail::Mail;
+use crate::peer::PeerMail;
 use control::Controller;
 use koine_base::rng::Rng;
-use koine_base::{ConnectionId, GroupId, Moment, Now, ShardId, StreamId};
+use koine_base::{ConnectionId, GroupId, Moment, NodeId, Now, ShardId, StreamId};
 use koine_broker::batch::BatchLimits;
 use koine_broker::limits::Limits;
 use koine_broker::message::Dialects;
@@ -48,6 +55,8 @@ const RETENTION_EVERY_MS: u64 = 5_000;
 pub struct ShardConfig {
     pub shard: ShardId,
     pub layout: Layout,
+    /// Of every group, as long as its log says nothing else.
+    pub voters: Voters,
     pub node: NodeInfo,
     pub limits: Limits,
     pub dialects: Dialects,
@@ -114,6 +123,11 @@ pub struct Shard {
     batch_limits: BatchLimits,
     /// Disk requests ready for the host.
     io: VecDeque<IoRequest>,
+    /// For the same shard of other nodes.
+    peer_outbox: Vec<(NodeId, PeerMail)>,
+    next_raft_tick: Moment,
+    /// No other node has a part in any group here: nothing is sent, and nothing waits for others.
+    is_alone: bool,
 }
 
 impl Shard {
@@ -145,8 +159,7 @@ impl Shard {
 
     /// True once every group of this shard serves: sessions may be connected.
     pub fn is_serving(&self) -> bool {
-        use crate::consensus::Consensus;
-        self.groups.values().all(|group| group.consensus.is_serving())
+        self.groups.values().all(DataGroup::is_serving)
             && self.controller.as_ref().is_none_or(Controller::is_serving)
     }
 
@@ -193,12 +206,14 @@ impl Shard {
             .min(groups.unwrap_or(Moment::NEVER))
             .min(control)
             .min(self.load.deadline())
+            .min(self.next_raft_tick)
             .min(self.log.deadline().unwrap_or(Moment::NEVER))
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Now) {
         self.now = now;
+        self.tick_consensus();
         self.tick_sessions();
         self.tick_load();
         self.tick_memberships();
@@ -226,6 +241,7 @@ impl Shard {
                 self.work(work);
             }
             self.commit();
+            self.post_messages();
             self.dispatch();
             if self.queue.is_empty() {
                 self.flush_sessions();

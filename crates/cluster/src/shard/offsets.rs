@@ -68,7 +68,7 @@ impl Shard {
 
     /// A topic or queue was deleted: one of that name that is made later starts anew.
     pub(super) fn forget_offsets_of(&mut self, topic: &str) {
-        for group in self.groups.values_mut() {
+        for group in self.groups.values_mut().filter(|group| group.consensus.is_serving()) {
             let has_any = group.offsets.values().any(|offsets| offsets.has_topic(topic));
             if has_any {
                 let change = OffsetsChange::DeleteTopic { topic: topic.to_owned() };
@@ -96,7 +96,9 @@ impl Shard {
             let names: Vec<String> = names.map(|(name, _)| name.clone()).collect();
             left -= names.len();
             for name in names {
-                expire_group(group, &name, self.now.wall, before, round);
+                if group.consensus.is_serving() {
+                    expire_group(group, &name, self.now.wall, before, round);
+                }
                 last = Some((*id, name));
             }
             if left == 0 {

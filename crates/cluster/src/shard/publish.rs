@@ -85,6 +85,10 @@ impl Shard {
         once: Option<OnceId>,
     ) {
         for (stream, annotation) in copies {
+            if !self.may_serve(stream.group()) {
+                self.post(home, Mail::Stored { ticket, result: Err(Refusal::NotLeader) });
+                continue;
+            }
             if self.is_deleted(stream) || self.is_backlog_full(stream, annotation.as_ref()) {
                 // The queue went between routing and storing, and nobody is left to want the copy; or
                 // the session has more than it may have, which is no reason to stop the publisher.

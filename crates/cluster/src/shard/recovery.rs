@@ -1,20 +1,23 @@
 //! Starting a shard from its directory: the newest checkpoint, then the write-ahead log behind it.
 
 use super::checkpoint::{decode_control, decode_group, UnreadableCheckpoint};
-use super::commit::{decode_hard_state, EntryPlace, FRAME_ENTRY, FRAME_HARD_STATE};
+use super::commit::{
+    decode_hard_state, EntryPlace, FRAME_CHANGE, FRAME_COMMIT, FRAME_ENTRY, FRAME_HARD_STATE,
+};
 use super::control::Controller;
 use super::{Shard, ShardConfig};
-use crate::consensus::HardState;
+use crate::consensus::{Configuration, Entry, EntryKind, HardState, LogPoint};
 use crate::group::DataGroup;
 use crate::raft::{RaftGroup, StartingPoint};
 use koine_base::disk::Disk;
 use koine_base::rng::Rng;
-use koine_base::{GroupId, Now, ShardId, StreamId};
+use koine_base::{GroupId, Moment, Now, ShardId, StreamId};
 use koine_broker::batch::BatchLimits;
 use koine_broker::membership::{GroupsConfig, Membership};
 use koine_broker::metadata::{Command, Effects, Metadata, MetadataLimits};
 use koine_broker::retained::{RetainedLimits, RetainedStore};
-use koine_log::{Log, OpenError, ReplayFrame, Replayed};
+use koine_log::{FrameLocation, Log, OpenError, ReplayFrame, Replayed};
+use protobuf::Message as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// Records of one batch at the most.
@@ -51,6 +54,17 @@ impl From<OpenError> for ShardOpenError {
     }
 }
 
+/// What the replay knows of a group's entries beside what it applied.
+struct Tail {
+    configuration: Configuration,
+    /// Not known to be committed.
+    open: VecDeque<(Entry, FrameLocation)>,
+    /// Those, and the newest of the applied ones, for raft.
+    entries: VecDeque<Entry>,
+}
+
+type Tails = BTreeMap<GroupId, Tail>;
+
 impl Shard {
     /// Recovers a shard. Shard 0 first; its [`Metadata::encode`]d metadata is handed to the others.
     /// Blocks on the disk; runs before anything is connected.
@@ -71,14 +85,17 @@ impl Shard {
         } else if shard.config.shard != ShardId(0) {
             return Err(ShardOpenError::NoMetadata);
         }
+        let mut tails = shard.fresh_tails();
         for item in replay.by_ref() {
             match item? {
-                Replayed::Group(checkpoint) => shard.restore(checkpoint).map_err(unreadable)?,
-                Replayed::Frame(frame) => shard.replay(frame).map_err(unreadable)?,
+                Replayed::Group(checkpoint) => {
+                    shard.restore(checkpoint, &mut tails).map_err(unreadable)?;
+                }
+                Replayed::Frame(frame) => shard.replay(frame, &mut tails).map_err(unreadable)?,
             }
         }
         shard.log.finish_replay(replay)?;
-        shard.take_office();
+        shard.start_groups(tails);
         Ok(shard)
     }
 
@@ -90,23 +107,32 @@ impl Shard {
             initial_rebalance_delay_ms: config.initial_rebalance_delay_ms,
             ..GroupsConfig::default()
         };
+        // Takes the place of consensus until the replay has shown where it stands.
+        let idle = || {
+            RaftGroup::start(StartingPoint {
+                this: config.voters.this,
+                now: now.moment,
+                seed: 0,
+                applied: LogPoint::default(),
+                hard_state: HardState::default(),
+                configuration: Configuration::default(),
+                entries: Vec::new(),
+            })
+        };
         let groups: BTreeMap<GroupId, DataGroup> = layout
             .data_groups(config.shard)
             .map(|id| {
                 let seed = config.seed ^ u64::from(id.0);
-                let raft = RaftGroup::start(StartingPoint::default());
                 let members = Membership::new(membership.clone(), Rng::new(seed));
-                (id, DataGroup::new(id, layout.is_relaxed(id), raft, members))
+                (id, DataGroup::new(id, layout.is_relaxed(id), idle(), members))
             })
             .collect();
         let retained = RetainedLimits {
             count_max: limits.retained_count_max,
             bytes_max: limits.retained_bytes_max,
         };
-        let controller = (config.shard == ShardId(0)).then(|| {
-            let raft = RaftGroup::start(StartingPoint::default());
-            Controller::new(raft, RetainedStore::new(retained))
-        });
+        let controller = (config.shard == ShardId(0))
+            .then(|| Controller::new(idle(), RetainedStore::new(retained)));
         let batch_limits = BatchLimits {
             batch_bytes_max: limits.request_bytes_max,
             record_count_max: BATCH_RECORDS_MAX,
@@ -125,7 +151,7 @@ impl Shard {
             controller,
             groups,
             connections: HashMap::new(),
-            next_connection: 1,
+            next_connection: first_connection(config.voters.this),
             held: HashMap::new(),
             queue: VecDeque::new(),
             outbox: Vec::new(),
@@ -143,14 +169,30 @@ impl Shard {
             offsets_round: super::offsets::OffsetsRound::new(now),
             batch_limits,
             io: VecDeque::new(),
+            peer_outbox: Vec::new(),
+            next_raft_tick: Moment::NEVER,
+            is_alone: true,
             config,
         }
+    }
+
+    fn fresh_tails(&self) -> Tails {
+        let configuration = Configuration::new(&self.config.voters.voters);
+        let tail = || Tail {
+            configuration: configuration.clone(),
+            open: VecDeque::new(),
+            entries: VecDeque::new(),
+        };
+        self.group_ids().into_iter().map(|id| (id, tail())).collect()
     }
 
     fn restore(
         &mut self,
         checkpoint: koine_log::GroupCheckpoint,
+        tails: &mut Tails,
     ) -> Result<(), UnreadableCheckpoint> {
+        let applied = LogPoint { index: checkpoint.applied_index, term: checkpoint.applied_term };
+        let tail = tails.get_mut(&checkpoint.group).ok_or(UnreadableCheckpoint)?;
         if checkpoint.group == GroupId::METADATA {
             let controller = self.controller.as_mut().ok_or(UnreadableCheckpoint)?;
             let parts = decode_control(&checkpoint.blob)?;
@@ -164,29 +206,95 @@ impl Shard {
             controller.retained = RetainedStore::decode(&parts.retained, retained)
                 .map_err(|_| UnreadableCheckpoint)?;
             controller.hard_state = parts.hard_state;
-            controller.applied_index = checkpoint.applied_index;
-            controller.applied_term = checkpoint.applied_term;
+            controller.applied = applied;
+            tail.configuration = parts.configuration;
             return Ok(());
         }
         let group = self.groups.get_mut(&checkpoint.group).ok_or(UnreadableCheckpoint)?;
-        decode_group(group, &checkpoint.blob)?;
-        group.applied_index = checkpoint.applied_index;
-        group.applied_term = checkpoint.applied_term;
+        tail.configuration = decode_group(group, &checkpoint.blob)?;
+        group.applied = applied;
         Ok(())
     }
 
-    /// One frame behind the checkpoint. A lone voter has committed whatever it persisted.
-    fn replay(&mut self, frame: ReplayFrame) -> Result<(), UnreadableCheckpoint> {
-        match frame.kind {
+    /// One frame behind the checkpoint. A sole voter has committed whatever it persisted. With others,
+    /// what the log does not know to be committed is left to raft.
+    fn replay(
+        &mut self,
+        frame: ReplayFrame,
+        tails: &mut Tails,
+    ) -> Result<(), UnreadableCheckpoint> {
+        let id = frame.group;
+        let kind = match frame.kind {
             FRAME_HARD_STATE => {
                 let state = decode_hard_state(&frame.payload).ok_or(UnreadableCheckpoint)?;
-                self.remember(frame.group, state);
-                Ok(())
+                self.remember(id, state);
+                return Ok(());
             }
-            FRAME_ENTRY if frame.group == GroupId::METADATA => self.replay_control(frame),
-            FRAME_ENTRY => self.replay_data(frame),
-            _ => Err(UnreadableCheckpoint),
+            FRAME_COMMIT => {
+                let bytes = <[u8; 8]>::try_from(&frame.payload[..]);
+                let index = u64::from_be_bytes(bytes.map_err(|_| UnreadableCheckpoint)?);
+                let tail = tails.get_mut(&id).ok_or(UnreadableCheckpoint)?;
+                return self.replay_through(id, tail, index);
+            }
+            FRAME_ENTRY => EntryKind::Data,
+            FRAME_CHANGE => EntryKind::Change,
+            _ => return Err(UnreadableCheckpoint),
+        };
+        let tail = tails.get_mut(&id).ok_or(UnreadableCheckpoint)?;
+        let ReplayFrame { index, term, payload, location, .. } = frame;
+        let this = u64::from(self.config.voters.this.0);
+        let entry = Entry { index, term, kind, data: payload };
+        if !tail.configuration.is_alone(this) {
+            tail.keep(entry.clone());
         }
+        if index <= self.applied(id).index {
+            // Its effects are in the checkpoint; its batches may still lie in the WAL alone.
+            if kind == EntryKind::Data && id != GroupId::METADATA {
+                self.place_again(entry.data, EntryPlace { location, term });
+            }
+            return Ok(());
+        }
+        tail.open.push_back((entry, location));
+        if tail.configuration.is_sole_voter(this) {
+            return self.replay_through(id, tail, index);
+        }
+        Ok(())
+    }
+
+    fn applied(&self, id: GroupId) -> LogPoint {
+        let group = self.groups.get(&id).map(|group| group.applied);
+        let control = || self.controller.as_ref().map(|controller| controller.applied);
+        group.or_else(control).unwrap_or_default()
+    }
+
+    /// Applies what is known to be committed.
+    fn replay_through(
+        &mut self,
+        id: GroupId,
+        tail: &mut Tail,
+        index: u64,
+    ) -> Result<(), UnreadableCheckpoint> {
+        while tail.open.front().is_some_and(|(entry, _)| entry.index <= index) {
+            let Some((entry, location)) = tail.open.pop_front() else { break };
+            let point = LogPoint { index: entry.index, term: entry.term };
+            if point.index != self.applied(id).index + 1 {
+                return Err(UnreadableCheckpoint);
+            }
+            if entry.kind == EntryKind::Change {
+                tail.apply_change(&entry.data).ok_or(UnreadableCheckpoint)?;
+            } else if id == GroupId::METADATA {
+                self.replay_control(&entry.data)?;
+            } else {
+                let place = EntryPlace { location, term: entry.term };
+                self.apply_operations(id, entry.data, place);
+            }
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.applied = point;
+            } else if let Some(controller) = &mut self.controller {
+                controller.applied = point;
+            }
+        }
+        Ok(())
     }
 
     fn remember(&mut self, group: GroupId, state: HardState) {
@@ -197,18 +305,12 @@ impl Shard {
         }
     }
 
-    fn replay_control(&mut self, frame: ReplayFrame) -> Result<(), UnreadableCheckpoint> {
-        let controller = self.controller.as_mut().ok_or(UnreadableCheckpoint)?;
-        if frame.index <= controller.applied_index {
-            return Ok(());
-        }
-        controller.applied_index = frame.index;
-        controller.applied_term = frame.term;
-        if frame.payload.is_empty() {
+    fn replay_control(&mut self, data: &[u8]) -> Result<(), UnreadableCheckpoint> {
+        if data.is_empty() {
             return Ok(());
         }
         let commands: Vec<Command> =
-            postcard::from_bytes(&frame.payload).map_err(|_| UnreadableCheckpoint)?;
+            postcard::from_bytes(data).map_err(|_| UnreadableCheckpoint)?;
         for command in commands {
             self.replay_command(command);
         }
@@ -227,71 +329,64 @@ impl Shard {
         let _ = self.metadata.apply(command, &mut effects);
     }
 
-    fn replay_data(&mut self, frame: ReplayFrame) -> Result<(), UnreadableCheckpoint> {
-        let group = self.groups.get_mut(&frame.group).ok_or(UnreadableCheckpoint)?;
-        let place = EntryPlace { location: frame.location, term: frame.term };
-        if frame.payload.is_empty() {
-            group.applied_index = group.applied_index.max(frame.index);
-            group.applied_term = group.applied_term.max(frame.term);
-            return Ok(());
-        }
-        if frame.index <= group.applied_index {
-            // Its effects are in the checkpoint; its batches may still lie in the WAL alone.
-            self.place_again(frame.payload, place);
-            return Ok(());
-        }
-        group.applied_index = frame.index;
-        group.applied_term = frame.term;
-        self.apply_operations(frame.group, frame.payload, place);
-        Ok(())
-    }
-
     /// Recovery is over: streams that went meanwhile are dropped, cursors forget who held what, and
-    /// every group starts as its own leader above what it applied.
-    fn take_office(&mut self) {
+    /// consensus starts where the log ends. A sole voter leads at once.
+    fn start_groups(&mut self, mut tails: Tails) {
         self.deliverable.clear();
-        let metadata = &self.metadata;
-        let gone = |id: &StreamId| metadata.was_placed(*id) && metadata.stream_owner(*id).is_none();
-        let mut dropped = Vec::new();
+        self.drop_ownerless();
         for group in self.groups.values_mut() {
-            group.streams.retain(|id, stream| {
-                if gone(id) {
-                    dropped.push(*id);
-                    return false;
-                }
-                let end = stream.end;
-                stream.recovered_end = end;
-                if let Some(subscription) = &mut stream.subscription {
-                    subscription.cursor.recover(end);
-                }
-                true
+            group.prepare();
+        }
+        self.trim_settled(None);
+        for id in self.group_ids() {
+            let Some(tail) = tails.remove(&id) else { continue };
+            let hard_state = match (self.groups.get(&id), &self.controller) {
+                (Some(group), _) => group.hard_state,
+                (None, Some(controller)) => controller.hard_state,
+                (None, None) => continue,
+            };
+            let consensus = RaftGroup::start(StartingPoint {
+                this: self.config.voters.this,
+                now: self.now.moment,
+                seed: self.config.seed.rotate_left(29) ^ u64::from(id.0) << 32,
+                applied: self.applied(id),
+                hard_state,
+                configuration: tail.configuration,
+                entries: tail.entries.into(),
             });
+            if let Some(group) = self.groups.get_mut(&id) {
+                let places = tail.open.into_iter();
+                group.locations = places.map(|(entry, location)| (entry.index, location)).collect();
+                group.noted_commit = group.applied.index;
+                group.consensus = consensus;
+            } else if let Some(controller) = &mut self.controller {
+                controller.noted_commit = controller.applied.index;
+                controller.consensus = consensus;
+            }
         }
-        for id in dropped {
-            self.log.delete_stream(id);
-        }
-        self.trim_settled();
-        for group in self.groups.values_mut() {
-            group.consensus = RaftGroup::start(StartingPoint {
-                applied_index: group.applied_index,
-                applied_term: group.applied_term,
-                hard_state: group.hard_state,
-            });
-        }
-        if let Some(controller) = &mut self.controller {
-            controller.consensus = RaftGroup::start(StartingPoint {
-                applied_index: controller.applied_index,
-                applied_term: controller.applied_term,
-                hard_state: controller.hard_state,
-            });
-            self.propose_silently(Command::NodeStarted { at: self.now.wall.0 });
-        }
+        self.note_company();
         self.run();
     }
 
-    fn trim_settled(&mut self) {
-        let mut trims = Vec::new();
+    /// Drops the streams that metadata says are deleted.
+    pub(super) fn drop_ownerless(&mut self) {
+        let metadata = &self.metadata;
+        let gone = |id: &StreamId| metadata.was_placed(*id) && metadata.stream_owner(*id).is_none();
+        let mut dropped: Vec<StreamId> = Vec::new();
         for group in self.groups.values() {
+            dropped.extend(group.streams.keys().copied().filter(gone));
+        }
+        dropped.sort_unstable();
+        for id in dropped {
+            self.drop_stream(id);
+        }
+    }
+
+    /// Gives up what the cursors of queues have passed, in one group or in all: a settlement may have
+    /// been applied before the metadata said that its stream is a queue's.
+    pub(super) fn trim_settled(&mut self, only: Option<GroupId>) {
+        let mut trims = Vec::new();
+        for group in self.groups.values().filter(|group| only.is_none_or(|id| id == group.id)) {
             for (id, stream) in &group.streams {
                 let floor = stream.subscription.as_ref().map_or(0, |s| s.cursor.floor());
                 if floor > stream.start && self.trims_at_floor(*id) {
@@ -307,4 +402,30 @@ impl Shard {
             }
         }
     }
+}
+
+impl Tail {
+    /// Keeps an entry for raft: in place of those from its index on.
+    fn keep(&mut self, entry: Entry) {
+        while self.entries.back().is_some_and(|last| last.index >= entry.index) {
+            self.entries.pop_back();
+        }
+        self.entries.push_back(entry);
+        // Raft's own bound counts bytes as well; this one keeps the replay of many small ones short.
+        while self.entries.len() > crate::raft::KEPT_ENTRIES_MAX + self.open.len() {
+            self.entries.pop_front();
+        }
+    }
+
+    fn apply_change(&mut self, data: &[u8]) -> Option<()> {
+        let change = raft::eraftpb::ConfChangeV2::parse_from_bytes(data).ok()?;
+        self.configuration = crate::raft::changed(&self.configuration, &change);
+        Some(())
+    }
+}
+
+/// Connections are numbered so that no two nodes have one of the same number at a time: commands name
+/// them, and every node applies them.
+fn first_connection(node: koine_base::NodeId) -> u64 {
+    u64::from((node.0 - 1) & 0xffff) << 32 | 1
 }

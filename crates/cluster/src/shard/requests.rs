@@ -99,6 +99,7 @@ impl Shard {
     /// Takes a request about something that this shard owns. What asks for the records of a stream
     /// comes after the appends that were made before it, as a client sees its own publishes.
     pub(super) fn own_request(&mut self, from: ConnectionId, request: Request) {
+        let Some(request) = self.admit(from, request) else { return };
         let asked = match &request {
             Request::Pull { stream, .. }
             | Request::Purge { stream, .. }
@@ -204,7 +205,7 @@ impl Shard {
             }
             Request::Sync { token, stream } => match self.groups.get_mut(&stream.group()) {
                 Some(group) => group.wait(Waiter::Synced { connection: from, token }),
-                None => self.tell(from, Event::Synced { token }),
+                None => self.tell(from, Event::Synced { token, result: Ok(()) }),
             },
             Request::Pull { token, stream, consumer, auto_settle } => {
                 self.pull(from, PullRequest { token, stream, consumer, auto_settle });

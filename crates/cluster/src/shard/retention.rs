@@ -13,7 +13,7 @@ impl Shard {
             let StreamOwner::Topic { namespace, name, .. } = owner else {
                 continue;
             };
-            if !self.groups.contains_key(&stream.group()) {
+            if !self.groups.contains_key(&stream.group()) || !self.may_serve(stream.group()) {
                 continue;
             }
             let Some(topic) = self.metadata.topic(*namespace, name) else {

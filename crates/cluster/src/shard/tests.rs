@@ -18,7 +18,7 @@ use std::rc::Rc;
 mod damage;
 mod load;
 
-const NAMESPACE: NamespaceId = NamespaceId(0);
+pub(super) const NAMESPACE: NamespaceId = NamespaceId(0);
 
 struct Plain;
 
@@ -30,12 +30,12 @@ impl Dialect for Plain {
 
 /// A session that passes everything through.
 #[derive(Default)]
-struct Script {
-    events: Vec<Event>,
-    requests: Vec<Request>,
+pub(super) struct Script {
+    pub events: Vec<Event>,
+    pub requests: Vec<Request>,
 }
 
-struct Puppet(Rc<RefCell<Script>>);
+pub(super) struct Puppet(pub Rc<RefCell<Script>>);
 
 impl Session for Puppet {
     fn protocol(&self) -> Protocol {
@@ -63,7 +63,7 @@ struct Node<'d> {
     now: Now,
 }
 
-fn config(shard: ShardId, layout: Layout) -> ShardConfig {
+pub(super) fn config(shard: ShardId, layout: Layout) -> ShardConfig {
     let mut log = koine_log::Config::new(format!("shard-{}", shard.0));
     log.wal_file_bytes = 64 << 10;
     log.own_segment_bytes_min = 8 << 10;
@@ -71,6 +71,7 @@ fn config(shard: ShardId, layout: Layout) -> ShardConfig {
     ShardConfig {
         shard,
         layout,
+        voters: Voters::alone(),
         node: NodeInfo {
             node_id: 1,
             cluster_id: "test".to_owned(),
@@ -178,19 +179,19 @@ impl<'d> Node<'d> {
     }
 }
 
-struct Client {
-    script: Rc<RefCell<Script>>,
-    id: ConnectionId,
-    shard: usize,
+pub(super) struct Client {
+    pub script: Rc<RefCell<Script>>,
+    pub id: ConnectionId,
+    pub shard: usize,
 }
 
 impl Client {
-    fn take(&self) -> Vec<Event> {
+    pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut self.script.borrow_mut().events)
     }
 }
 
-fn deliveries(events: Vec<Event>) -> Vec<Delivery> {
+pub(super) fn deliveries(events: Vec<Event>) -> Vec<Delivery> {
     let of = |event| match event {
         Event::Deliveries { deliveries, .. } => deliveries,
         _ => Vec::new(),
@@ -198,12 +199,12 @@ fn deliveries(events: Vec<Event>) -> Vec<Delivery> {
     events.into_iter().flat_map(of).collect()
 }
 
-fn bodies(deliveries: &[Delivery]) -> Vec<String> {
+pub(super) fn bodies(deliveries: &[Delivery]) -> Vec<String> {
     let body = |d: &Delivery| String::from_utf8_lossy(d.record.value().unwrap_or(b"")).into_owned();
     deliveries.iter().map(body).collect()
 }
 
-fn attach(stream: StreamId, consumer: u64, credit: u32) -> Request {
+pub(super) fn attach(stream: StreamId, consumer: u64, credit: u32) -> Request {
     Request::Attach {
         token: 2,
         attach: Attach {
@@ -390,7 +391,7 @@ impl Node<'_> {
     }
 }
 
-fn settle(stream: StreamId, ranges: Vec<(u64, u64)>, settlement: Settlement) -> Request {
+pub(super) fn settle(stream: StreamId, ranges: Vec<(u64, u64)>, settlement: Settlement) -> Request {
     Request::Settle { stream, consumer: 1, ranges, settlement }
 }
 
@@ -501,7 +502,10 @@ fn what_is_synced_survives_a_crash() {
     node.ask_only(&client, Request::Sync { token: 9, stream });
     assert!(client.take().is_empty(), "nothing is on disk yet");
     let events = node.ask(&client, Request::Status { token: 10, stream });
-    assert!(events.iter().any(|event| matches!(event, Event::Synced { token: 9 })), "{events:?}");
+    assert!(
+        events.iter().any(|event| matches!(event, Event::Synced { token: 9, result: Ok(()) })),
+        "{events:?}"
+    );
     disk.crash(koine_base::disk::memory::Survival::Nothing);
     let mut node = Node::open(&disk, 2);
     let client = node.connect(0);

@@ -22,6 +22,8 @@ struct Asked {
     /// Topics as the client named them, with the partitions in order; `None` for all of the group.
     topics: Option<Vec<AskedTopic>>,
     found: Offsets,
+    /// Of the whole group.
+    error: ErrorCode,
 }
 
 struct AskedTopic {
@@ -42,7 +44,12 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
             });
             named.collect()
         });
-        vec![Asked { group_id: request.group_id, topics, found: Vec::new() }]
+        vec![Asked {
+            group_id: request.group_id,
+            topics,
+            found: Vec::new(),
+            error: ErrorCode::None,
+        }]
     } else {
         let groups = request.groups.into_iter();
         groups.map(|group| Asked::of(group, reply.version, catalog)).collect()
@@ -81,7 +88,7 @@ impl Asked {
             });
             named.collect()
         });
-        Asked { group_id: group.group_id, topics, found: Vec::new() }
+        Asked { group_id: group.group_id, topics, found: Vec::new(), error: ErrorCode::None }
     }
 
     /// What was asked for, in the client's order; or all that was found.
@@ -118,7 +125,7 @@ impl Asked {
                 }
                 Err(_) => HashMap::new(),
             };
-            let error = topic.name.as_ref().err().copied().unwrap_or(ErrorCode::None);
+            let error = topic.name.as_ref().err().copied().unwrap_or(self.error);
             let partitions = topic.partitions.iter().map(|index| match known.get(index) {
                 Some(offset) => present(*index, (*offset).clone()),
                 None => absent(*index, error),
@@ -166,13 +173,14 @@ impl OffsetFetch {
         let asked = std::mem::take(&mut self.groups.answers).into_iter();
         let mut groups = asked.map(|asked| Group {
             group_id: asked.group_id.clone(),
+            error_code: asked.error.code(),
             topics: asked.topics(version, catalog),
-            error_code: 0,
         });
         let mut response = Response::default();
         if version < SEVERAL_FROM {
-            let topics = groups.next().map(|group| group.topics).unwrap_or_default();
-            response.topics = topics.into_iter().map(single).collect();
+            let group = groups.next().unwrap_or_default();
+            response.error_code = group.error_code;
+            response.topics = group.topics.into_iter().map(single).collect();
         } else {
             response.groups = groups.collect();
         }
@@ -194,9 +202,12 @@ fn single(topic: GroupTopic) -> Topic {
 
 impl Operation for OffsetFetch {
     fn event(&mut self, event: Event, env: &mut Env<'_, '_>) -> bool {
-        let Event::Offsets { token, offsets } = event else { return false };
+        let Event::Offsets { token, result } = event else { return false };
         let Some((place, last)) = self.groups.take(token) else { return false };
-        place.found = offsets;
+        match result {
+            Ok(offsets) => place.found = offsets,
+            Err(error) => place.error = error.into(),
+        }
         if last {
             self.answer(env);
         }

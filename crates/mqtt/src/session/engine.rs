@@ -438,7 +438,7 @@ impl Engine {
                 self.settle(id, stream, consumer, &ranges, settlement);
                 return;
             }
-            Request::Sync { token, .. } => Event::Synced { token },
+            Request::Sync { token, .. } => Event::Synced { token, result: Ok(()) },
             Request::Stop { token, stream, consumer } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {
                     if let Some(holder) = stream.id_of(id, consumer) {

@@ -125,9 +125,11 @@ pub(super) fn group_refused(error: GroupError) -> AdminError {
         GroupError::NonEmptyGroup => {
             AdminError::Invalid("the group has members; stop them first".to_owned())
         }
-        GroupError::CoordinatorNotAvailable => AdminError::Unavailable(
-            "the group's coordinator is not available; try again".to_owned(),
-        ),
+        GroupError::CoordinatorNotAvailable | GroupError::NotCoordinator => {
+            AdminError::Unavailable(
+                "the group's coordinator is not available; try again".to_owned(),
+            )
+        }
         other => AdminError::Invalid(format!("refused: {other:?}")),
     }
 }

@@ -399,8 +399,8 @@ impl AdminSession {
             (Slot::GroupMembers { row }, Event::Group { answer, .. }) => {
                 self.group_members(id, row, answer)
             }
-            (Slot::GroupOffsets { row }, Event::Offsets { offsets, .. }) => {
-                self.group_offsets(id, row, offsets, ctx);
+            (Slot::GroupOffsets { row }, Event::Offsets { result, .. }) => {
+                self.group_offsets(id, row, result.unwrap_or_default(), ctx);
             }
             (Slot::TailBounds { tail, stream }, Event::Bounds { result: Ok(bounds), .. }) => {
                 self.tail_from(id, tail, stream, bounds, ctx);

@@ -206,11 +206,11 @@ fn group_lag_is_added_up() {
     };
     let offsets = Event::Offsets {
         token: offsets,
-        offsets: vec![
+        result: Ok(vec![
             ("t".into(), 0, Some(committed(5))),
             ("t".into(), 1, None),
             ("gone".into(), 0, Some(committed(1))),
-        ],
+        ]),
     };
     let requests = bench.event(offsets);
     let [Request::Bounds { token, .. }] = requests[..] else { panic!("{requests:?}") };

@@ -32,7 +32,7 @@ use koine_base::ShardId;
 use koine_broker::limits::Limits;
 use koine_broker::metadata;
 use koine_broker::session::{NodeInfo, Protocol};
-use koine_cluster::{Layout, Shard, ShardConfig, ShardOpenError};
+use koine_cluster::{Layout, Shard, ShardConfig, ShardOpenError, Voters};
 use mailbox::Mailbox;
 use node_file::{Node, NodeFileError};
 use shard_host::ShardHost;
@@ -193,6 +193,7 @@ fn shard_config(
     ShardConfig {
         shard: ShardId(0),
         layout,
+        voters: Voters::alone(),
         node: NodeInfo {
             node_id: NODE_ID,
             cluster_id: node.cluster_id.clone(),

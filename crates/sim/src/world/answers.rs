@@ -131,8 +131,9 @@ impl World {
                 let asked = self.asked(slot, token)?;
                 self.committed(&asked, result)
             }
-            Event::Offsets { token, offsets } => {
+            Event::Offsets { token, result } => {
                 let asked = self.asked(slot, token)?;
+                let Ok(offsets) = result else { return mixed_up() };
                 let Question::Offsets { key, at_least } = asked.question else {
                     return mixed_up();
                 };

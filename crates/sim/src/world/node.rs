@@ -11,7 +11,7 @@ use koine_broker::limits::Limits;
 use koine_broker::message::{Content, Dialect, Dialects, Message};
 use koine_broker::metadata::Durability;
 use koine_broker::session::{NodeInfo, Request};
-use koine_cluster::{Layout, Shard, ShardConfig, ShardOpenError};
+use koine_cluster::{Layout, Shard, ShardConfig, ShardOpenError, Voters};
 use koine_log::{IoClass, IoRequest, IoResult};
 use std::time::Duration;
 
@@ -53,6 +53,7 @@ impl World {
         ShardConfig {
             shard,
             layout: Layout { shard_count: options.shard_count as u16 },
+            voters: Voters::alone(),
             node: NodeInfo {
                 node_id: 1,
                 cluster_id: "simulated".to_owned(),

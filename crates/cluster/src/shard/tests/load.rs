@@ -199,7 +199,7 @@ fn without_room_on_the_disk_consumers_drain_and_publishers_are_refused() {
         let (ranges, settlement) = (vec![(0, 1)], Settlement::Ack);
         node.ask(&client, Request::Settle { stream, consumer: 1, ranges, settlement });
         let events = node.ask(&client, Request::Sync { token: 6, stream });
-        assert!(matches!(events[..], [Event::Synced { token: 6 }]), "{events:?}");
+        assert!(matches!(events[..], [Event::Synced { token: 6, result: Ok(()) }]), "{events:?}");
         let events = node.ask(&client, Request::Bounds { token: 3, stream });
         assert!(
             matches!(&events[..], [Event::Bounds { result: Ok(bounds), .. }] if bounds.start == 2),

@@ -32,7 +32,7 @@ fn commit(
 fn kept(node: &mut Node<'_>, client: &Client, group: &str) -> usize {
     let request = Request::FetchOffsets { token: 1, group: group.to_owned(), partitions: None };
     match &node.ask(client, request)[..] {
-        [Event::Offsets { offsets, .. }] => offsets.len(),
+        [Event::Offsets { result: Ok(offsets), .. }] => offsets.len(),
         other => panic!("{other:?}"),
     }
 }

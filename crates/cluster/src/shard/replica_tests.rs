@@ -1,0 +1,434 @@
+//! Three nodes, each a shard on a disk in memory, and a network between them that a test cuts, thins
+//! and delays. Time is virtual and everything comes from a seed.
+
+use super::tests::{attach, bodies, config, deliveries, settle, Client, Puppet, Script, NAMESPACE};
+use super::*;
+use bytes::{Bytes, BytesMut};
+use koine_base::disk::memory::Survival;
+use koine_base::disk::MemoryDisk;
+use koine_base::Timestamp;
+use koine_broker::message::{Content, Origin};
+use koine_broker::metadata::{Command, Outcome, QueueSpec, Refusal};
+use koine_broker::session::{Route, Settlement};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+const DATA: GroupId = GroupId(1);
+
+struct Mailed {
+    at: Moment,
+    from: usize,
+    to: usize,
+    bytes: Vec<u8>,
+}
+
+struct Cluster {
+    seed: u64,
+    rng: Rng,
+    now: Now,
+    disks: Vec<Rc<MemoryDisk>>,
+    nodes: Vec<Option<Shard>>,
+    voters: Vec<NodeId>,
+    lives: u64,
+    flying: Vec<Mailed>,
+    /// Nodes that reach each other; those of none reach nobody.
+    sides: Vec<Vec<usize>>,
+    /// Of 100 mails, lost ones and doubled ones.
+    lost: u64,
+    /// Nodes whose disks do not answer.
+    stuck: HashSet<usize>,
+    /// Every vote that left a node: voter, group, term and whom it went to.
+    votes: BTreeMap<(usize, u16, u64), u64>,
+}
+
+impl Cluster {
+    fn new(seed: u64, node_count: usize, voter_count: usize) -> Cluster {
+        let voters = (1..=voter_count as u32).map(NodeId).collect();
+        let mut cluster = Cluster {
+            seed,
+            rng: Rng::new(seed),
+            now: Now { moment: Moment(1_000_000), wall: Timestamp(1_700_000_000_000) },
+            disks: (0..node_count).map(|_| Rc::new(MemoryDisk::new())).collect(),
+            nodes: (0..node_count).map(|_| None).collect(),
+            voters,
+            lives: 0,
+            flying: Vec::new(),
+            sides: vec![(0..node_count).collect()],
+            lost: 0,
+            stuck: HashSet::new(),
+            votes: BTreeMap::new(),
+        };
+        for node in 0..node_count {
+            cluster.open(node);
+        }
+        cluster
+    }
+
+    fn open(&mut self, node: usize) {
+        self.lives += 1;
+        let mut config = config(ShardId(0), Layout { shard_count: 1 });
+        config.voters = Voters { this: NodeId(node as u32 + 1), voters: self.voters.clone() };
+        config.seed = self.seed * 1000 + self.lives;
+        let disk = Rc::clone(&self.disks[node]);
+        let shard = Shard::open(&*disk, config, None, self.now);
+        self.nodes[node] = Some(shard.expect("the directory is sound"));
+        self.stuck.remove(&node);
+        self.pump(node);
+    }
+
+    fn crash(&mut self, node: usize, survival: Survival) {
+        self.nodes[node] = None;
+        self.disks[node].crash(survival);
+    }
+
+    fn shard(&mut self, node: usize) -> &mut Shard {
+        self.nodes[node].as_mut().expect("the node runs")
+    }
+
+    fn reaches(&self, from: usize, to: usize) -> bool {
+        self.sides.iter().any(|side| side.contains(&from) && side.contains(&to))
+    }
+
+    /// Carries out what the node wants from its disk, and takes its mail.
+    fn pump(&mut self, node: usize) {
+        loop {
+            let now = self.now;
+            let disk = Rc::clone(&self.disks[node]);
+            let is_stuck = self.stuck.contains(&node);
+            let Some(shard) = &mut self.nodes[node] else { return };
+            let mut moved = false;
+            while let Some(request) = (!is_stuck).then(|| shard.poll_io()).flatten() {
+                moved = true;
+                let result = koine_log::execute(&*disk, request);
+                shard.io_complete(now, result).expect("the disk works");
+            }
+            for (to, mail) in shard.take_peer_mail() {
+                moved = true;
+                let mut bytes = Vec::new();
+                mail.encode(&mut bytes);
+                self.note_vote(node, &mail);
+                let times = match self.rng.below(100) {
+                    drawn if drawn < self.lost => 0,
+                    drawn if drawn < 2 * self.lost => 2,
+                    _ => 1,
+                };
+                for _ in 0..times {
+                    let latency_us = 200 + self.rng.below(1500);
+                    self.flying.push(Mailed {
+                        at: Moment(now.moment.0 + latency_us),
+                        from: node,
+                        to: to.0 as usize - 1,
+                        bytes: bytes.clone(),
+                    });
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// One vote per node, group and term, whatever crashed in between.
+    fn note_vote(&mut self, node: usize, mail: &PeerMail) {
+        let crate::peer::PeerBody::Raft(message) = &mail.body else { return };
+        let kind = message.get_msg_type();
+        let vote = match kind {
+            ::raft::eraftpb::MessageType::MsgRequestVoteResponse if !message.reject => message.to,
+            ::raft::eraftpb::MessageType::MsgRequestVote => message.from,
+            _ => return,
+        };
+        let before = *self.votes.entry((node, mail.group.0, message.term)).or_insert(vote);
+        assert_eq!(before, vote, "node {} voted twice in term {}", node + 1, message.term);
+    }
+
+    fn run_ms(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now.moment = self.now.moment.after_ms(1);
+            self.now.wall = self.now.wall.plus_ms(1);
+            let now = self.now;
+            for node in 0..self.nodes.len() {
+                let Some(shard) = &mut self.nodes[node] else { continue };
+                if shard.deadline() <= now.moment {
+                    shard.tick(now);
+                }
+                self.pump(node);
+            }
+            let flying = std::mem::take(&mut self.flying);
+            let (due, rest) = flying.into_iter().partition(|mailed| mailed.at <= now.moment);
+            self.flying = rest;
+            let mut due: Vec<Mailed> = due;
+            due.sort_by_key(|mailed| mailed.at);
+            for Mailed { from, to, bytes, .. } in due {
+                if !self.reaches(from, to) {
+                    continue;
+                }
+                let mail = PeerMail::decode(&bytes).expect("as it was sent");
+                if let Some(shard) = self.nodes.get_mut(to).and_then(Option::as_mut) {
+                    shard.peer_mail(now, NodeId(from as u32 + 1), mail);
+                    self.pump(to);
+                }
+            }
+            self.check_leaders();
+        }
+    }
+
+    /// Two may believe to lead, but not in one term; and no two may read.
+    fn check_leaders(&self) {
+        for group in [GroupId::METADATA, DATA, GroupId(2)] {
+            let mut terms = BTreeSet::new();
+            let mut readers = 0;
+            for shard in self.nodes.iter().flatten() {
+                let Some(consensus) = shard.consensus(group) else { continue };
+                if let Some(term) = consensus.office() {
+                    assert!(terms.insert(term), "two leaders in term {term} of {group:?}");
+                }
+                let at = Shard::consensus(shard, group).map(|c| c.has_lease(self.now.moment));
+                readers += usize::from(shard.is_serving_group(group) && at == Some(true));
+            }
+            assert!(readers <= 1, "two leases of {group:?}");
+        }
+    }
+
+    /// Runs until one node serves the group; returns it and how long that took.
+    fn elect(&mut self, group: GroupId) -> (usize, u64) {
+        let start = self.now.moment;
+        loop {
+            let side = self.sides.iter().max_by_key(|side| side.len()).expect("a side").clone();
+            let serving = |node: &usize| {
+                let shard = self.nodes[*node].as_ref();
+                shard.is_some_and(|shard| shard.may_read(group) && shard.is_serving_group(group))
+            };
+            if let Some(node) = side.iter().find(|node| serving(node)) {
+                let took = self.now.moment.since(start).as_millis() as u64;
+                return (*node, took);
+            }
+            self.run_ms(1);
+            assert!(self.now.moment.since(start).as_millis() < 10_000, "nobody leads");
+        }
+    }
+
+    /// Runs until one node serves all groups: with equal chances that takes a few elections.
+    fn gather(&mut self) -> usize {
+        for _ in 0..200 {
+            let (node, _) = self.elect(GroupId::METADATA);
+            let (data, _) = self.elect(DATA);
+            if node == data {
+                return node;
+            }
+            // The node that leads the data loses it.
+            let away = data;
+            let all: Vec<usize> = (0..self.nodes.len()).collect();
+            self.sides = vec![all.iter().copied().filter(|n| *n != away).collect()];
+            self.run_ms(1200);
+            self.sides = vec![all];
+            self.run_ms(800);
+        }
+        panic!("no node leads both groups");
+    }
+
+    fn connect(&mut self, node: usize) -> Client {
+        let script = Rc::new(RefCell::new(Script::default()));
+        let now = self.now;
+        let id = self.shard(node).connect(now, Box::new(Puppet(Rc::clone(&script))));
+        Client { script, id, shard: node }
+    }
+
+    /// Leaves a request; what comes of it is told later.
+    fn ask(&mut self, client: &Client, request: Request) {
+        client.script.borrow_mut().requests.push(request);
+        let now = self.now;
+        let id = client.id;
+        self.shard(client.shard).receive(now, id, &mut BytesMut::new());
+        self.pump(client.shard);
+    }
+
+    fn answer(&mut self, client: &Client, request: Request) -> Vec<Event> {
+        self.ask(client, request);
+        for _ in 0..1000 {
+            let events = client.take();
+            if !events.is_empty() {
+                return events;
+            }
+            self.run_ms(1);
+        }
+        panic!("no answer within a second");
+    }
+
+    fn queue(&mut self, client: &Client, name: &str) -> StreamId {
+        let spec = QueueSpec { durable: true, ..QueueSpec::default() };
+        let mut id = [0; 16];
+        id[..name.len()].copy_from_slice(name.as_bytes());
+        let command =
+            Command::DeclareQueue { namespace: NAMESPACE, name: name.to_owned(), spec, id };
+        match &self.answer(client, Request::Propose { token: 1, command })[..] {
+            [Event::Proposed { result: Ok(Outcome::QueueDeclared { stream, .. }), .. }] => *stream,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn publishing(stream: StreamId, body: &str) -> Request {
+        let content = Content {
+            origin: Origin::Amqp091,
+            envelope: Bytes::from_static(b"envelope"),
+            key: None,
+            body: Some(Bytes::copy_from_slice(body.as_bytes())),
+            timestamp: Timestamp(5),
+        };
+        let route = Route { streams: vec![stream], ..Route::default() };
+        Request::Publish { token: Some(9), content, route, once: None }
+    }
+
+    fn publish(&mut self, client: &Client, stream: StreamId, body: &str) -> Result<(), Refusal> {
+        match &self.answer(client, Self::publishing(stream, body))[..] {
+            [Event::Published { token: 9, result }] => *result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// All that run have applied the same, and have the same state of it.
+    fn check_equal(&mut self) {
+        for group in [GroupId::METADATA, DATA, GroupId(2)] {
+            let of =
+                |shard: &Shard| (shard.position(group).applied_index, shard.fingerprint(group));
+            let states: Vec<(u64, u64)> = self.nodes.iter().flatten().map(of).collect();
+            assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "{group:?}: {states:?}");
+        }
+    }
+
+    /// Everything in the queue, in order, as a new consumer of `node` is sent it.
+    fn drain(&mut self, node: usize, stream: StreamId) -> Vec<String> {
+        let client = self.connect(node);
+        self.ask(&client, attach(stream, 1, 1_000_000));
+        self.run_ms(30);
+        bodies(&deliveries(client.take()))
+    }
+}
+
+#[test]
+fn three_nodes_elect_commit_and_apply_everywhere() {
+    for seed in 0..5 {
+        let mut cluster = Cluster::new(seed, 3, 3);
+        let leader = cluster.gather();
+        let client = cluster.connect(leader);
+        let stream = cluster.queue(&client, "q");
+        for number in 0..20 {
+            assert_eq!(cluster.publish(&client, stream, &number.to_string()), Ok(()));
+        }
+        cluster.run_ms(100);
+        cluster.check_equal();
+        for node in (0..3).filter(|node| *node != leader) {
+            let other = cluster.connect(node);
+            assert_eq!(cluster.publish(&other, stream, "x"), Err(Refusal::NotLeader));
+            let bounds = cluster.answer(&other, Request::Bounds { token: 3, stream });
+            assert!(
+                matches!(&bounds[..], [Event::Bounds { result: Err(Refusal::NotLeader), .. }]),
+                "{bounds:?}"
+            );
+            assert_eq!(cluster.shard(node).leader(DATA), Some(NodeId(leader as u32 + 1)));
+        }
+    }
+}
+
+#[test]
+fn another_takes_over_within_a_second_and_has_all_that_was_acknowledged() {
+    let mut slowest = 0;
+    for seed in 0..30 {
+        let mut cluster = Cluster::new(seed, 3, 3);
+        let leader = cluster.gather();
+        let client = cluster.connect(leader);
+        let stream = cluster.queue(&client, "q");
+        for number in 0..10 {
+            assert_eq!(cluster.publish(&client, stream, &number.to_string()), Ok(()));
+        }
+        cluster.crash(leader, Survival::Nothing);
+        cluster.sides = vec![(0..3).filter(|node| *node != leader).collect()];
+        let (next, took) = cluster.elect(DATA);
+        let (_, more) = cluster.elect(GroupId::METADATA);
+        slowest = slowest.max(took + more);
+        let expect: Vec<String> = (0..10).map(|number| number.to_string()).collect();
+        assert_eq!(cluster.drain(next, stream), expect);
+        cluster.sides = vec![vec![0, 1, 2]];
+        cluster.open(leader);
+        cluster.run_ms(500);
+        cluster.check_equal();
+    }
+    assert!(slowest < 1000, "{slowest} ms");
+}
+
+#[test]
+fn what_a_deposed_leader_had_not_committed_is_neither_acknowledged_nor_served() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::new(seed, 3, 3);
+        let leader = cluster.gather();
+        let client = cluster.connect(leader);
+        let stream = cluster.queue(&client, "q");
+        assert_eq!(cluster.publish(&client, stream, "kept"), Ok(()));
+        cluster.ask(&client, attach(stream, 1, 10));
+        cluster.run_ms(20);
+        let got = deliveries(client.take());
+        assert_eq!(bodies(&got), ["kept"]);
+        cluster.ask(&client, settle(stream, vec![(0, 0)], Settlement::Release));
+        cluster.run_ms(1);
+        client.take();
+        let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+        cluster.sides = vec![others.clone(), vec![leader]];
+        cluster.ask(&client, Cluster::publishing(stream, "lost"));
+        cluster.run_ms(2000);
+        let events = client.take();
+        let refused =
+            |e: &Event| matches!(e, Event::Published { token: 9, result: Err(Refusal::NotLeader) });
+        assert!(events.iter().any(refused), "{events:?}");
+        let cancelled = |e: &Event| matches!(e, Event::ConsumerCancelled { consumer: 1, .. });
+        assert!(events.iter().any(cancelled), "{events:?}");
+        assert!(!bodies(&deliveries(events)).contains(&"lost".to_owned()));
+        let (next, _) = cluster.elect(DATA);
+        cluster.sides = vec![vec![0, 1, 2]];
+        cluster.run_ms(1000);
+        assert_eq!(cluster.drain(next, stream), ["kept"]);
+        cluster.check_equal();
+        // The old one is as good as any.
+        cluster.crash(next, Survival::Nothing);
+        cluster.run_ms(1500);
+        cluster.open(next);
+        cluster.run_ms(1500);
+        cluster.check_equal();
+    }
+}
+
+#[test]
+fn a_restart_offers_again_what_is_not_known_to_be_committed() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::new(seed, 3, 3);
+        let leader = cluster.gather();
+        let client = cluster.connect(leader);
+        let stream = cluster.queue(&client, "q");
+        for number in 0..200 {
+            assert_eq!(cluster.publish(&client, stream, &number.to_string()), Ok(()));
+        }
+        // On the leader's disk, and on no other.
+        cluster.sides = vec![(0..3).filter(|node| *node != leader).collect(), vec![leader]];
+        cluster.ask(&client, Cluster::publishing(stream, "alone"));
+        cluster.run_ms(5);
+        cluster.crash(leader, Survival::Everything);
+        let (next, _) = cluster.elect(DATA);
+        cluster.open(leader);
+        let position = cluster.shard(leader).position(DATA);
+        assert!(position.last_index > position.applied_index, "{position:?}");
+        cluster.run_ms(500);
+        cluster.sides = vec![vec![0, 1, 2]];
+        cluster.run_ms(500);
+        let expect: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+        assert_eq!(cluster.drain(next, stream), expect);
+        cluster.run_ms(200);
+        cluster.check_equal();
+        // All at once.
+        for node in 0..3 {
+            cluster.crash(node, Survival::Nothing);
+        }
+        for node in 0..3 {
+            cluster.open(node);
+        }
+        let (next, _) = cluster.elect(DATA);
+        assert_eq!(cluster.drain(next, stream), expect);
+    }
+}
