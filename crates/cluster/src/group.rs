@@ -83,6 +83,8 @@ pub struct DataGroup {
     pub is_prepared: bool,
     /// The commit index that the log knows of.
     pub noted_commit: u64,
+    /// Under which numbers the log keeps its streams: another each time the whole state is replaced.
+    pub incarnation: u8,
     writer: EntryWriter,
     /// Streams with an open batch, in order of their first record.
     open: Vec<StreamId>,
@@ -117,6 +119,7 @@ impl DataGroup {
             office: None,
             is_prepared: false,
             noted_commit: 0,
+            incarnation: 0,
             writer: EntryWriter::default(),
             open: Vec::new(),
             settled: Vec::new(),

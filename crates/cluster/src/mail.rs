@@ -45,6 +45,8 @@ pub enum Mail {
     },
     /// Commands of group 0 in the order they were committed.
     Commands(Arc<Vec<Command>>),
+    /// All of group 0's metadata, in place of the copy: this node was sent it as a whole.
+    Metadata(Arc<Vec<u8>>),
     /// The connection is gone: release what it holds here.
     Gone {
         connection: ConnectionId,

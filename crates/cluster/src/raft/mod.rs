@@ -66,6 +66,8 @@ struct Writing {
     number: u64,
     /// The log's number of its last frame.
     frame: u64,
+    /// The state that was installed with it is that of this index.
+    installed: Option<u64>,
     /// It holds a vote or a term: nothing that comes after may be sent before it is durable.
     votes: bool,
     /// To be sent when it is durable.
@@ -75,6 +77,7 @@ struct Writing {
 /// What is left of a `Ready` until the shard has handed its frames to the log.
 struct Taken {
     number: u64,
+    installed: Option<u64>,
     votes: bool,
     messages: Vec<Message>,
 }
@@ -157,6 +160,19 @@ impl RaftGroup {
         }
         group.pin_timeout();
         group
+    }
+
+    /// Takes the place of a group's consensus until the replay has shown where it stands.
+    pub fn idle(this: NodeId, now: Moment) -> Self {
+        RaftGroup::start(StartingPoint {
+            this,
+            now,
+            seed: 0,
+            applied: LogPoint::default(),
+            hard_state: HardState::default(),
+            configuration: Configuration::default(),
+            entries: Vec::new(),
+        })
     }
 
     /// The `raft` crate draws the time-out of elections from a generator without a seed. It is set
@@ -260,7 +276,8 @@ impl RaftGroup {
         }
         let number = raft_ready.number();
         self.node.advance_append_async(raft_ready);
-        self.taken = Some(Taken { number, votes, messages });
+        let installed = ready.installed.map(|point| point.index);
+        self.taken = Some(Taken { number, installed, votes, messages });
         Some(ready)
     }
 
@@ -278,10 +295,14 @@ impl RaftGroup {
     /// What the last [`Ready`] wanted durable is handed to the log; `frame` is the number of its last
     /// frame, if there was any.
     pub fn wrote(&mut self, frame: Option<u64>) {
-        let Some(Taken { number, votes, messages }) = self.taken.take() else { return };
+        let Some(taken) = self.taken.take() else { return };
+        let Taken { number, installed, votes, messages } = taken;
         let frame = frame.or(self.writing.back().map(|before| before.frame));
         match frame {
-            Some(frame) => self.writing.push_back(Writing { number, frame, votes, messages }),
+            Some(frame) => {
+                let writing = Writing { number, frame, installed, votes, messages };
+                self.writing.push_back(writing);
+            }
             None => {
                 self.node.on_persist_ready(number);
                 self.outgoing.extend(messages);
@@ -294,6 +315,9 @@ impl RaftGroup {
         while self.writing.front().is_some_and(|writing| writing.frame <= frame) {
             let Some(writing) = self.writing.pop_front() else { return };
             self.node.on_persist_ready(writing.number);
+            if let Some(index) = writing.installed {
+                self.node.advance_apply_to(index);
+            }
             self.outgoing.extend(writing.messages);
         }
     }
@@ -305,6 +329,12 @@ impl RaftGroup {
     }
 
     // ---- others
+
+    /// Drops entries that are applied, as if the bound had been reached.
+    #[cfg(test)]
+    pub fn drop_through(&mut self, index: u64) {
+        self.store.0.borrow_mut().drop_through(index);
+    }
 
     /// Messages that may leave.
     pub fn take_messages(&mut self) -> Vec<Message> {
@@ -325,8 +355,11 @@ impl RaftGroup {
         if !led {
             // A sole voter elects itself on the spot, and must have written all that it has; one that
             // is excluded has nobody to ask.
+            // Nor does one campaign whose state is being replaced.
             let log = &self.node.raft.raft_log;
-            if self.is_excluded || log.persisted != log.last_index() && self.is_sole_voter() {
+            let is_unwritten = log.persisted != log.last_index();
+            let is_replaced = self.writing.iter().any(|writing| writing.installed.is_some());
+            if self.is_excluded || is_replaced || is_unwritten && self.is_sole_voter() {
                 return;
             }
         }
@@ -507,7 +540,8 @@ impl RaftGroup {
 
     // ---- the whole state
 
-    /// All of the state at `point` is at hand: raft decides whether it is wanted still.
+    /// All of the state at `point` is at hand. True if it is wanted: then it comes back in
+    /// [`Ready::installed`].
     pub fn offer_installed(
         &mut self,
         now: Moment,
@@ -515,7 +549,7 @@ impl RaftGroup {
         term: u64,
         point: LogPoint,
         configuration: &Configuration,
-    ) {
+    ) -> bool {
         let mut snapshot = Snapshot::default();
         let metadata = snapshot.mut_metadata();
         metadata.index = point.index;
@@ -528,6 +562,7 @@ impl RaftGroup {
         message.term = term;
         message.set_snapshot(snapshot);
         self.step(now, message, 0, 0);
+        self.node.raft.snap().is_some()
     }
 
     /// What became of the state sent to a follower.

@@ -30,6 +30,7 @@ struct GroupState {
     term: u64,
     vote: u64,
     configuration: Configuration,
+    incarnation: u8,
     streams: Vec<StreamState>,
     offsets: Vec<(String, Vec<u8>)>,
 }
@@ -83,7 +84,8 @@ pub(super) fn encode_group(group: &DataGroup) -> Vec<u8> {
     });
     let HardState { term, vote } = group.hard_state;
     let configuration = group.consensus.configuration();
-    let state = GroupState { term, vote, configuration, streams, offsets: offsets.collect() };
+    let (incarnation, offsets) = (group.incarnation, offsets.collect());
+    let state = GroupState { term, vote, configuration, incarnation, streams, offsets };
     postcard::to_allocvec(&state).expect("encoding to memory cannot fail")
 }
 
@@ -121,6 +123,7 @@ pub(super) fn decode_group(
 ) -> Result<Configuration, UnreadableCheckpoint> {
     let state: GroupState = postcard::from_bytes(bytes).map_err(|_| UnreadableCheckpoint)?;
     group.hard_state = HardState { term: state.term, vote: state.vote };
+    group.incarnation = state.incarnation;
     for stored in state.streams {
         let stream = group.stream(StreamId::from_raw(stored.stream));
         stream.start = stored.start;
@@ -169,10 +172,11 @@ impl Shard {
             applied_term: group.applied.term,
             blob: encode_group(group).into(),
         }));
+        groups.extend(self.checkpoint_stages());
         self.log.checkpoint(groups);
     }
 
-    fn encode_control(&self, controller: &Controller) -> Vec<u8> {
+    pub(super) fn encode_control(&self, controller: &Controller) -> Vec<u8> {
         let HardState { term, vote } = controller.hard_state;
         let state = ControlState {
             term,

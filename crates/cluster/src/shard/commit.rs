@@ -26,6 +26,11 @@ pub(super) const FRAME_CHANGE: u8 = 3;
 /// All entries up to an index are committed: a start need not ask the others about these.
 pub(super) const FRAME_COMMIT: u8 = 4;
 
+/// The state that was sent in pieces is the group's from here on.
+pub(super) const FRAME_INSTALLED: u8 = 5;
+/// A piece of a group's state on its way; of a group number of its own.
+pub(super) const FRAME_PIECE: u8 = 6;
+
 /// The commit index is noted in the log once per so many entries.
 const NOTE_COMMIT_EVERY: u64 = 64;
 
@@ -71,10 +76,11 @@ impl Shard {
             return proposed;
         };
         self.write(id, &ready);
+        let changes = ready.committed.iter().any(|entry| entry.kind == EntryKind::Change);
         for entry in ready.committed {
             self.apply_entry(id, entry);
         }
-        self.note_commit(id);
+        self.note_commit(id, changes);
         self.note_persisted();
         true
     }
@@ -89,6 +95,7 @@ impl Shard {
             return proposed;
         };
         self.write(GroupId::METADATA, &ready);
+        let changes = ready.committed.iter().any(|entry| entry.kind == EntryKind::Change);
         for Entry { index, term, kind, data } in ready.committed {
             let point = LogPoint { index, term };
             match kind {
@@ -102,7 +109,7 @@ impl Shard {
             controller.applied = point;
             controller.consensus.applied(point);
         }
-        self.note_commit(GroupId::METADATA);
+        self.note_commit(GroupId::METADATA, changes);
         self.note_persisted();
         true
     }
@@ -126,6 +133,9 @@ impl Shard {
         // With others in the group a majority of disks is the promise, whatever the group is called.
         let sync = !self.is_alone || !self.config.layout.is_relaxed(id);
         let mut last = None;
+        if let Some(point) = ready.installed {
+            last = Some(self.adopt_installed(id, point));
+        }
         if let Some(hard_state) = ready.hard_state {
             // A vote is always synced: a forgotten one could elect two leaders in one term.
             let payload = vec![encode_hard_state(hard_state)];
@@ -168,9 +178,10 @@ impl Shard {
     }
 
     /// Leaves a note of how far the group has committed, so that a start does not have to hold in
-    /// memory what it could apply. Needs no sync: without it the others are asked.
-    fn note_commit(&mut self, id: GroupId) {
-        if self.is_alone {
+    /// memory what it could apply. Needs no sync, since without it the others are asked; but after a
+    /// change they may not be there to be asked.
+    fn note_commit(&mut self, id: GroupId, changes: bool) {
+        if self.is_alone && !changes {
             return;
         }
         let (applied, noted) = match (self.groups.get_mut(&id), &mut self.controller) {
@@ -178,20 +189,21 @@ impl Shard {
             (None, Some(controller)) => (controller.applied, &mut controller.noted_commit),
             (None, None) => return,
         };
-        if applied.index < *noted + NOTE_COMMIT_EVERY {
+        if !changes && applied.index < *noted + NOTE_COMMIT_EVERY {
             return;
         }
         *noted = applied.index;
         let payload = vec![Bytes::copy_from_slice(&applied.index.to_be_bytes())];
         let (kind, term) = (FRAME_COMMIT, applied.term);
-        let frame = Frame { group: id, kind, term, index: 0, payload, sync: false };
+        let frame = Frame { group: id, kind, term, index: 0, payload, sync: changes };
         self.log.append(self.now.moment, frame);
     }
 
     fn note_persisted(&mut self) {
         for Persisted { group: id, number, .. } in self.log.take_persisted() {
-            if let Some(consensus) = self.consensus_mut(id) {
-                consensus.persisted(number);
+            match self.consensus_mut(id) {
+                Some(consensus) => consensus.persisted(number),
+                None => self.pieces_persisted(id, number),
             }
         }
     }
@@ -295,6 +307,7 @@ impl Shard {
     /// Makes a committed batch readable.
     fn place(&mut self, stream: StreamId, bytes: Bytes, position: usize, place: EntryPlace) {
         let header = BatchHeader::new(&bytes).expect("only checked batches are proposed");
+        let stream = self.stored(stream);
         let placement = Placement {
             stream,
             base_offset: header.base_offset(),
@@ -306,6 +319,8 @@ impl Shard {
         };
         if self.log.place(placement.clone()) == Placed::UnknownStream {
             self.log.create_stream(stream);
+            // It begins above 0 if the rest went before this replica was sent the group's state.
+            self.log.trim(stream, placement.base_offset);
             self.log.place(placement);
         }
     }
@@ -333,7 +348,7 @@ impl Shard {
         if applied.floor_moved && trims {
             state.trim_to(applied.floor);
             let start = state.start;
-            self.log.trim(id, start);
+            self.log.trim(self.stored(id), start);
         }
         // A window that was full (packet identifiers) may have moved.
         self.deliverable.push(id);
@@ -346,7 +361,7 @@ impl Shard {
         state.trim_to(start);
         let start = state.start;
         let subscription = state.subscription.is_some();
-        self.log.trim(id, start);
+        self.log.trim(self.stored(id), start);
         // Only the leader has a delta for the cursor to propose.
         let group = self.groups.get_mut(&id.group());
         let Some(group) = group.filter(|group| subscription && group.office.is_some()) else {
@@ -431,6 +446,7 @@ impl Shard {
                 self.tell(connection, Event::Read { token, result });
             }
             ReadPurpose::Window { offset } => self.window_read(stream, offset, result),
+            ReadPurpose::Piece { to, install } => self.piece_read(stream, to, install, result),
             ReadPurpose::Locate { connection, token, timestamp } => {
                 let found = match result {
                     Ok(batches) => {

@@ -128,7 +128,7 @@ impl Controller {
         now.moment.after_ms(wait_ms).max(self.next_sessions)
     }
 
-    fn look_at(&mut self, metadata: &Metadata) {
+    pub fn look_at(&mut self, metadata: &Metadata) {
         if self.session_deadline.0 != metadata.version() {
             self.session_deadline = (metadata.version(), metadata.next_session_deadline());
         }
@@ -326,7 +326,8 @@ impl Shard {
         if let Some(group) = self.groups.get_mut(&id.group()) {
             group.streams.remove(&id);
         }
-        self.log.delete_stream(id);
+        let stored = self.stored(id);
+        self.log.delete_stream(stored);
     }
 
     pub(super) fn delete_checked(

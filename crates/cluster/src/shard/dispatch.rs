@@ -161,7 +161,8 @@ impl Shard {
     }
 
     fn fill_window(&mut self, id: StreamId, offset: u64, end: u64) -> Window {
-        match self.log.read(id, offset, WINDOW_BYTES, end) {
+        let stored = self.stored(id);
+        match self.log.read(stored, offset, WINDOW_BYTES, end) {
             ReadOutcome::Ready(batches) => self.put_window(id, offset, &batches),
             ReadOutcome::Pending(token, request) => {
                 self.io.push_back(request);

@@ -12,6 +12,7 @@ mod dispatch;
 pub(crate) mod doctor;
 mod fingerprint;
 mod groups;
+mod installing;
 mod load;
 mod offsets;
 mod once;
@@ -23,6 +24,7 @@ mod replica_tests;
 mod replication;
 mod requests;
 mod retention;
+mod sending;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -82,6 +84,8 @@ enum ReadPurpose {
     Window { offset: u64 },
     /// Answer a session's `Locate`; the timestamp looked for.
     Locate { connection: ConnectionId, token: Token, timestamp: i64 },
+    /// Send it to a follower that needs the whole state.
+    Piece { to: u64, install: u64 },
 }
 
 pub struct Shard {
@@ -126,6 +130,10 @@ pub struct Shard {
     /// For the same shard of other nodes.
     peer_outbox: Vec<(NodeId, PeerMail)>,
     next_raft_tick: Moment,
+    /// Followers that are sent the whole state of a group.
+    sendings: BTreeMap<(GroupId, u64), sending::Sending>,
+    /// Groups whose whole state this node was sent, or is.
+    stages: BTreeMap<GroupId, installing::Stage>,
     /// No other node has a part in any group here: nothing is sent, and nothing waits for others.
     is_alone: bool,
 }
@@ -273,6 +281,7 @@ impl Shard {
             Mail::Commands(commands) => {
                 self.apply_commands(&commands);
             }
+            Mail::Metadata(bytes) => self.replace_metadata(&bytes),
             Mail::Gone { connection } => self.release_connection(connection),
             Mail::Taken { connection, stream, consumer, bytes } => {
                 self.delivery_taken(connection, stream, consumer, bytes);

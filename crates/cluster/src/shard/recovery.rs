@@ -1,10 +1,12 @@
 //! Starting a shard from its directory: the newest checkpoint, then the write-ahead log behind it.
 
-use super::checkpoint::{decode_control, decode_group, UnreadableCheckpoint};
+use super::checkpoint::{decode_control, decode_group, ControlParts, UnreadableCheckpoint};
 use super::commit::{
     decode_hard_state, EntryPlace, FRAME_CHANGE, FRAME_COMMIT, FRAME_ENTRY, FRAME_HARD_STATE,
+    FRAME_INSTALLED, FRAME_PIECE,
 };
 use super::control::Controller;
+use super::installing::is_staging;
 use super::{Shard, ShardConfig};
 use crate::consensus::{Configuration, Entry, EntryKind, HardState, LogPoint};
 use crate::group::DataGroup;
@@ -107,18 +109,7 @@ impl Shard {
             initial_rebalance_delay_ms: config.initial_rebalance_delay_ms,
             ..GroupsConfig::default()
         };
-        // Takes the place of consensus until the replay has shown where it stands.
-        let idle = || {
-            RaftGroup::start(StartingPoint {
-                this: config.voters.this,
-                now: now.moment,
-                seed: 0,
-                applied: LogPoint::default(),
-                hard_state: HardState::default(),
-                configuration: Configuration::default(),
-                entries: Vec::new(),
-            })
-        };
+        let idle = || RaftGroup::idle(config.voters.this, now.moment);
         let groups: BTreeMap<GroupId, DataGroup> = layout
             .data_groups(config.shard)
             .map(|id| {
@@ -171,6 +162,8 @@ impl Shard {
             io: VecDeque::new(),
             peer_outbox: Vec::new(),
             next_raft_tick: Moment::NEVER,
+            sendings: BTreeMap::new(),
+            stages: BTreeMap::new(),
             is_alone: true,
             config,
         }
@@ -192,27 +185,38 @@ impl Shard {
         tails: &mut Tails,
     ) -> Result<(), UnreadableCheckpoint> {
         let applied = LogPoint { index: checkpoint.applied_index, term: checkpoint.applied_term };
+        if is_staging(checkpoint.group) {
+            return self.restore_stage(checkpoint);
+        }
         let tail = tails.get_mut(&checkpoint.group).ok_or(UnreadableCheckpoint)?;
         if checkpoint.group == GroupId::METADATA {
-            let controller = self.controller.as_mut().ok_or(UnreadableCheckpoint)?;
             let parts = decode_control(&checkpoint.blob)?;
-            let limits = MetadataLimits::from(&self.config.limits);
-            self.metadata =
-                Metadata::decode(&parts.metadata, limits).ok_or(UnreadableCheckpoint)?;
-            let retained = RetainedLimits {
-                count_max: self.config.limits.retained_count_max,
-                bytes_max: self.config.limits.retained_bytes_max,
-            };
-            controller.retained = RetainedStore::decode(&parts.retained, retained)
-                .map_err(|_| UnreadableCheckpoint)?;
-            controller.hard_state = parts.hard_state;
+            tail.configuration = parts.configuration.clone();
+            let hard_state = parts.hard_state;
+            self.take_control(parts)?;
+            let controller = self.controller.as_mut().ok_or(UnreadableCheckpoint)?;
+            controller.hard_state = hard_state;
             controller.applied = applied;
-            tail.configuration = parts.configuration;
             return Ok(());
         }
         let group = self.groups.get_mut(&checkpoint.group).ok_or(UnreadableCheckpoint)?;
         tail.configuration = decode_group(group, &checkpoint.blob)?;
         group.applied = applied;
+        Ok(())
+    }
+
+    /// Metadata and retained messages as they were written down.
+    pub(super) fn take_control(&mut self, parts: ControlParts) -> Result<(), UnreadableCheckpoint> {
+        let limits = MetadataLimits::from(&self.config.limits);
+        let retained = RetainedLimits {
+            count_max: self.config.limits.retained_count_max,
+            bytes_max: self.config.limits.retained_bytes_max,
+        };
+        let metadata = Metadata::decode(&parts.metadata, limits).ok_or(UnreadableCheckpoint)?;
+        let retained = RetainedStore::decode(&parts.retained, retained);
+        let controller = self.controller.as_mut().ok_or(UnreadableCheckpoint)?;
+        controller.retained = retained.map_err(|_| UnreadableCheckpoint)?;
+        self.metadata = metadata;
         Ok(())
     }
 
@@ -235,6 +239,16 @@ impl Shard {
                 let index = u64::from_be_bytes(bytes.map_err(|_| UnreadableCheckpoint)?);
                 let tail = tails.get_mut(&id).ok_or(UnreadableCheckpoint)?;
                 return self.replay_through(id, tail, index);
+            }
+            FRAME_PIECE => return self.replay_piece(frame),
+            FRAME_INSTALLED => {
+                let tail = tails.get_mut(&id).ok_or(UnreadableCheckpoint)?;
+                if let Some(configuration) = self.replay_installed(id, &frame.payload)? {
+                    tail.configuration = configuration;
+                    tail.open.clear();
+                    tail.entries.clear();
+                }
+                return Ok(());
             }
             FRAME_ENTRY => EntryKind::Data,
             FRAME_CHANGE => EntryKind::Change,
@@ -261,7 +275,7 @@ impl Shard {
         Ok(())
     }
 
-    fn applied(&self, id: GroupId) -> LogPoint {
+    pub(super) fn applied(&self, id: GroupId) -> LogPoint {
         let group = self.groups.get(&id).map(|group| group.applied);
         let control = || self.controller.as_ref().map(|controller| controller.applied);
         group.or_else(control).unwrap_or_default()
@@ -274,7 +288,11 @@ impl Shard {
         tail: &mut Tail,
         index: u64,
     ) -> Result<(), UnreadableCheckpoint> {
-        while tail.open.front().is_some_and(|(entry, _)| entry.index <= index) {
+        let this = u64::from(self.config.voters.this.0);
+        // What a sole voter finds on its disk is committed by that.
+        let is_committed =
+            |tail: &Tail, at: u64| at <= index || tail.configuration.is_sole_voter(this);
+        while tail.open.front().is_some_and(|(entry, _)| is_committed(tail, entry.index)) {
             let Some((entry, location)) = tail.open.pop_front() else { break };
             let point = LogPoint { index: entry.index, term: entry.term };
             if point.index != self.applied(id).index + 1 {
@@ -333,6 +351,7 @@ impl Shard {
     /// consensus starts where the log ends. A sole voter leads at once.
     fn start_groups(&mut self, mut tails: Tails) {
         self.deliverable.clear();
+        self.discard_unfinished();
         self.drop_ownerless();
         for group in self.groups.values_mut() {
             group.prepare();
@@ -398,7 +417,8 @@ impl Shard {
             if let Some(state) = self.stream_mut(id) {
                 state.trim_to(floor);
                 let start = state.start;
-                self.log.trim(id, start);
+                let stored = self.stored(id);
+                self.log.trim(stored, start);
             }
         }
     }

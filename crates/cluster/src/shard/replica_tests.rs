@@ -432,3 +432,229 @@ fn a_restart_offers_again_what_is_not_known_to_be_committed() {
         assert_eq!(cluster.drain(next, stream), expect);
     }
 }
+
+impl Cluster {
+    /// What is kept for followers, as if that were the bound.
+    fn forget_applied(&mut self, node: usize) {
+        for group in [GroupId::METADATA, DATA, GroupId(2)] {
+            let shard = self.shard(node);
+            let applied = shard.position(group).applied_index;
+            shard.consensus_mut(group).expect("its own").drop_through(applied);
+        }
+    }
+
+    /// A cluster whose third node lacks entries that the others have dropped; the leader, that node,
+    /// and the queue with what is in it.
+    fn left_behind(seed: u64, count: usize, size: usize) -> (Cluster, usize, usize, StreamId) {
+        let mut cluster = Cluster::new(seed, 3, 3);
+        let leader = cluster.gather();
+        let client = cluster.connect(leader);
+        let stream = cluster.queue(&client, "q");
+        assert_eq!(cluster.publish(&client, stream, "early"), Ok(()));
+        let behind = (leader + 1) % 3;
+        cluster.crash(behind, Survival::Nothing);
+        for number in 0..count {
+            let body = format!("{number} {}", "z".repeat(size));
+            assert_eq!(cluster.publish(&client, stream, &body), Ok(()));
+        }
+        for node in (0..3).filter(|node| *node != behind) {
+            cluster.forget_applied(node);
+        }
+        (cluster, leader, behind, stream)
+    }
+}
+
+fn numbers(bodies: &[String]) -> Vec<String> {
+    bodies.iter().map(|body| body.split(' ').next().unwrap_or_default().to_owned()).collect()
+}
+
+fn early_and(count: usize) -> Vec<String> {
+    let numbers = (0..count).map(|number| number.to_string());
+    std::iter::once("early".to_owned()).chain(numbers).collect()
+}
+
+#[test]
+fn a_follower_far_behind_is_sent_the_whole_state() {
+    for seed in 0..6 {
+        // Mail gets lost and doubled; much of the stream lies in segments.
+        let (mut cluster, leader, behind, stream) = Cluster::left_behind(seed, 300, 1000);
+        assert!(cluster.shard(leader).log_stats().segments > 0);
+        cluster.lost = 5;
+        cluster.open(behind);
+        cluster.run_ms(4000);
+        let leader = cluster.elect(DATA).0;
+        let client = cluster.connect(leader);
+        assert_eq!(cluster.publish(&client, stream, "300 last"), Ok(()));
+        cluster.lost = 0;
+        cluster.run_ms(2000);
+        cluster.check_equal();
+        assert!(cluster.shard(behind).groups[&DATA].incarnation > 0, "by log, not by state");
+        // What it was sent is durable, and it leads as well as any.
+        for node in 0..3 {
+            cluster.crash(node, Survival::Nothing);
+        }
+        let other = (0..3).find(|node| *node != behind && *node != leader).unwrap_or(leader);
+        cluster.open(behind);
+        cluster.open(other);
+        cluster.sides = vec![vec![behind, other]];
+        let (next, _) = cluster.elect(DATA);
+        assert_eq!(numbers(&cluster.drain(next, stream)), early_and(301));
+        if next != behind {
+            cluster.crash(next, Survival::Nothing);
+            cluster.open(if other == next { 3 - behind - next } else { other });
+            cluster.sides = vec![vec![0, 1, 2]];
+            cluster.elect(DATA);
+        }
+        cluster.run_ms(500);
+        cluster.check_equal();
+    }
+}
+
+#[test]
+fn a_crash_at_any_point_of_an_installation_leaves_the_old_state_or_the_new() {
+    let mut unfinished = 0;
+    for seed in 0..40 {
+        let (mut cluster, _, behind, stream) = Cluster::left_behind(seed % 4, 100, 9000);
+        cluster.open(behind);
+        // It may fall at once, later, and again.
+        for crash in 0..3 {
+            let wait = cluster.rng.below(40) + seed * 2;
+            cluster.run_ms(wait);
+            let before = cluster.shard(behind).position(DATA);
+            let survival =
+                if (seed + crash) % 2 == 0 { Survival::Nothing } else { Survival::Everything };
+            cluster.crash(behind, survival);
+            cluster.open(behind);
+            let after = cluster.shard(behind).position(DATA);
+            assert!(after.term >= before.term.min(1), "{before:?} {after:?}");
+            unfinished += usize::from(after.applied_index < 50);
+        }
+        cluster.run_ms(3000);
+        cluster.check_equal();
+        let staged = cluster.shard(behind).log_stats().streams;
+        assert!(staged <= 2, "nothing is left of what was begun: {staged}");
+        let (leader, _) = cluster.elect(DATA);
+        assert_eq!(numbers(&cluster.drain(leader, stream)), early_and(100));
+    }
+    assert!(unfinished > 10, "{unfinished}");
+}
+
+#[test]
+fn voters_are_exchanged_while_records_are_written() {
+    for seed in 0..5 {
+        // Nodes 4 and 5 wait to be taken in.
+        let mut cluster = Cluster::new(seed, 5, 3);
+        let leader = cluster.gather();
+        let client = cluster.connect(leader);
+        let stream = cluster.queue(&client, "q");
+        for number in 0..50 {
+            assert_eq!(cluster.publish(&client, stream, &number.to_string()), Ok(()));
+        }
+        let gone = (leader + 1) % 3;
+        let kept = 3 - leader - gone;
+        let target: Vec<NodeId> =
+            [leader, kept, 3].iter().map(|node| NodeId(*node as u32 + 1)).collect();
+        let now = cluster.now;
+        for group in [GroupId::METADATA, DATA, GroupId(2)] {
+            let (node, _) = cluster.elect(group);
+            let shard = cluster.shard(node);
+            assert_eq!(shard.change_voters(now, group, target.clone()), Ok(()));
+        }
+        for number in 50..100 {
+            assert_eq!(cluster.publish(&client, stream, &number.to_string()), Ok(()));
+        }
+        cluster.run_ms(3000);
+        let mut expect = target.clone();
+        expect.sort_unstable();
+        for group in [GroupId::METADATA, DATA, GroupId(2)] {
+            let position = cluster.shard(3).position(group);
+            assert_eq!((&position.voters, position.is_joint), (&expect, false), "{group:?}");
+        }
+        // The one that went may be away, and one of those that stayed.
+        cluster.nodes[gone] = None;
+        cluster.nodes[4] = None;
+        cluster.crash(kept, Survival::Nothing);
+        let (next, _) = cluster.elect(DATA);
+        let expect: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        assert_eq!(cluster.drain(next, stream), expect);
+        cluster.open(kept);
+        cluster.run_ms(1000);
+        cluster.check_equal();
+        // It comes back as it was, and disturbs nobody.
+        let term = cluster.shard(next).position(DATA).term;
+        cluster.open(gone);
+        cluster.run_ms(3000);
+        assert_eq!(cluster.shard(next).position(DATA).term, term);
+        assert!(cluster.shard(next).is_serving_group(DATA));
+    }
+}
+
+#[test]
+fn a_node_alone_grows_to_three_and_shrinks_again() {
+    let mut cluster = Cluster::new(1, 3, 1);
+    let client = cluster.connect(0);
+    assert_eq!(cluster.shard(0).next_raft_tick, Moment::NEVER, "alone it never wakes for ticks");
+    let stream = cluster.queue(&client, "q");
+    for number in 0..10 {
+        assert_eq!(cluster.publish(&client, stream, &number.to_string()), Ok(()));
+    }
+    let nodes = |list: &[u32]| list.iter().map(|node| NodeId(*node)).collect::<Vec<_>>();
+    let groups = [GroupId::METADATA, DATA, GroupId(2)];
+    for (target, step) in [(nodes(&[1, 2, 3]), 10), (nodes(&[1]), 20)] {
+        let now = cluster.now;
+        for group in groups {
+            assert_eq!(cluster.shard(0).change_voters(now, group, target.clone()), Ok(()));
+        }
+        cluster.run_ms(3000);
+        for group in groups {
+            assert_eq!(cluster.shard(0).position(group).voters, target);
+        }
+        for number in step..step + 10 {
+            assert_eq!(cluster.publish(&client, stream, &number.to_string()), Ok(()));
+        }
+        if target.len() == 3 {
+            cluster.run_ms(200);
+            cluster.check_equal();
+        }
+    }
+    assert_eq!(cluster.shard(0).next_raft_tick, Moment::NEVER);
+    cluster.crash(0, Survival::Nothing);
+    cluster.nodes[1] = None;
+    cluster.nodes[2] = None;
+    cluster.open(0);
+    let expect: Vec<String> = (0..30).map(|number| number.to_string()).collect();
+    assert_eq!(cluster.drain(0, stream), expect);
+}
+
+#[test]
+fn a_vote_that_was_not_durable_never_left() {
+    for seed in 0..40 {
+        let mut cluster = Cluster::new(seed, 3, 3);
+        // Disks that answer late, crashes that forget, and mail that gets lost, while nobody leads
+        // for long. That no node votes twice in a term is checked with each vote that leaves.
+        cluster.lost = 10;
+        for _ in 0..30 {
+            let node = cluster.rng.below(3) as usize;
+            match cluster.rng.below(3) {
+                0 => {
+                    cluster.stuck.insert(node);
+                }
+                1 => {
+                    cluster.crash(node, Survival::Nothing);
+                    cluster.open(node);
+                }
+                _ => {
+                    cluster.stuck.remove(&node);
+                }
+            }
+            let wait = cluster.rng.below(700);
+            cluster.run_ms(wait);
+        }
+        cluster.lost = 0;
+        cluster.stuck.clear();
+        cluster.run_ms(2000);
+        cluster.elect(DATA);
+        cluster.run_ms(300);
+        cluster.check_equal();
+    }
+}

@@ -40,7 +40,10 @@ impl Shard {
                 }
             }
             PeerBody::Stranger { term } => consensus.exclude(term),
-            PeerBody::Piece(_) | PeerBody::Received { .. } => {}
+            PeerBody::Piece(piece) => self.receive_piece(id, u64::from(from.0), piece),
+            PeerBody::Received { install, next, is_done } => {
+                self.pieces_received(id, u64::from(from.0), install, next, is_done);
+            }
         }
         self.follow_office(id);
         self.run();
@@ -148,6 +151,7 @@ impl Shard {
             }
             self.follow_office(id);
         }
+        self.tick_sendings();
     }
 
     /// Hands on what raft wants sent.
@@ -162,6 +166,7 @@ impl Shard {
             messages.sort_by_key(|message| message.to);
             for message in messages {
                 if message.get_msg_type() == MessageType::MsgSnapshot {
+                    self.start_sending(id, message.to);
                     continue;
                 }
                 self.post_peer(id, message.to, PeerBody::Raft(message));
@@ -247,6 +252,7 @@ impl Shard {
     /// Leadership is lost. Whoever waited learns that the outcome is not known here; whoever consumes
     /// is detached, and what only the leader knew is forgotten.
     fn leave_office(&mut self, id: GroupId) {
+        self.stop_sendings(id);
         if id == GroupId::METADATA {
             let askers = self.controller.as_mut().map(super::control::Controller::abdicate);
             for asker in askers.unwrap_or_default() {
@@ -271,7 +277,7 @@ impl Shard {
         }
     }
 
-    fn leave_stream(&mut self, id: StreamId) {
+    pub(super) fn leave_stream(&mut self, id: StreamId) {
         self.cancel_consumers(id);
         self.refuse_pulls(id, Refusal::NotLeader);
         let Some(state) = self.stream_mut(id) else { return };

@@ -338,7 +338,8 @@ impl Shard {
             let result = Ok(ReadBatches { batches: Vec::new(), bounds });
             return self.tell(from, Event::Read { token, result });
         }
-        match self.log.read(stream, offset, bytes_max as usize, bounds.end) {
+        let stored = self.stored(stream);
+        match self.log.read(stored, offset, bytes_max as usize, bounds.end) {
             ReadOutcome::Ready(batches) => {
                 let result = Ok(ReadBatches { batches, bounds });
                 self.tell(from, Event::Read { token, result });
@@ -375,7 +376,7 @@ impl Shard {
         if let Err(refusal) = self.live_stream(stream) {
             return self.tell(from, Event::Located { token, result: Err(refusal) });
         }
-        let outcome = self.log.offset_for_timestamp(stream, timestamp.0);
+        let outcome = self.log.offset_for_timestamp(self.stored(stream), timestamp.0);
         self.located(from, token, stream, timestamp.0, outcome);
     }
 
@@ -401,7 +402,8 @@ impl Shard {
             }
         };
         let end = self.stream_mut(stream).map_or(0, |state| state.end);
-        match self.log.read(stream, base_offset, 1, end) {
+        let stored = self.stored(stream);
+        match self.log.read(stored, base_offset, 1, end) {
             ReadOutcome::Ready(batches) => {
                 let found = batches.first().and_then(|batch| self.first_at(batch, timestamp));
                 self.tell(to, Event::Located { token, result: Ok(found) });
@@ -535,7 +537,7 @@ impl Shard {
     }
 
     fn status(&mut self, stream: StreamId) -> Result<QueueStatus, Refusal> {
-        let bytes = self.log.size_bytes(stream).unwrap_or(0);
+        let bytes = self.log.size_bytes(self.stored(stream)).unwrap_or(0);
         let state = self.live_stream(stream)?;
         let mut status =
             QueueStatus { ready: state.ready_count(), bytes, ..QueueStatus::default() };

@@ -24,7 +24,7 @@ impl Shard {
             // Below zero keeps everything.
             let ms = (ms >= 0).then_some(ms);
             let bytes = u64::try_from(bytes).ok();
-            if let Some(start) = self.log.expire(stream, self.now.wall.0, ms, bytes) {
+            if let Some(start) = self.log.expire(self.stored(stream), self.now.wall.0, ms, bytes) {
                 trims.push((stream, start));
             }
         }
