@@ -367,14 +367,20 @@ impl Inspector<'_, '_> {
     ) -> Result<(), OpenError> {
         let durable =
             checkpoint.map_or(WalPosition::default(), |checkpoint| checkpoint.header.durable);
-        if checkpoint.is_none() && files.is_empty() && !self.opener.list("segments")?.0.is_empty() {
+        // Without a checkpoint the WAL must begin with the first file.
+        let unexplained = match files.first() {
+            Some(first) => first.sequence > replay_from,
+            None => !self.opener.list("segments")?.0.is_empty(),
+        };
+        let mut expected = replay_from;
+        if checkpoint.is_none() && unexplained {
             let path = format!("{}/checkpoints", self.opener.directory);
             self.find(path, 0, Fault::CheckpointMissing, Vec::new());
+            expected = files.first().map_or(expected, |first| first.sequence);
         }
-        let mut expected = replay_from;
         for (index, file) in files.iter().enumerate() {
             for missing in expected..file.sequence {
-                self.file_missing(missing, checkpoint.is_some());
+                self.file_missing(missing);
             }
             expected = file.sequence + 1;
             let next = files.get(index + 1).and_then(|next| next.found);
@@ -385,18 +391,14 @@ impl Inspector<'_, '_> {
             self.wal_file(file, closed_at, durable.max(mark));
         }
         for missing in expected..=durable.sequence() {
-            self.file_missing(missing, checkpoint.is_some());
+            self.file_missing(missing);
         }
         Ok(())
     }
 
-    fn file_missing(&mut self, sequence: u32, has_checkpoint: bool) {
-        let fault = match has_checkpoint {
-            true => Fault::WalFileMissing { sequence },
-            // Without a checkpoint the WAL must begin with the first file.
-            false => Fault::CheckpointMissing,
-        };
-        self.find(format!("{}/wal", self.opener.directory), 0, fault, Vec::new());
+    fn file_missing(&mut self, sequence: u32) {
+        let path = format!("{}/wal", self.opener.directory);
+        self.find(path, 0, Fault::WalFileMissing { sequence }, Vec::new());
     }
 
     fn wal_file(&mut self, file: &WalFile<'_>, closed_at: Option<u32>, known: WalPosition) {

@@ -56,22 +56,40 @@ impl DataDirectory {
             .truncate(false)
             .open(&lock_path)
             .map_err(|error| failed(&lock_path, error))?;
-        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(DataDirectoryError::InUse {
-                    path: path.to_owned(),
-                    pid: read_pid(&mut lock),
-                })
-            }
-            Err(error) => return Err(failed(&lock_path, error.into())),
-        }
+        take(path, &lock_path, &mut lock)?;
         write_pid(&mut lock).map_err(|error| failed(&lock_path, error))?;
         Ok(DataDirectory { path: path.to_owned(), _lock: lock })
     }
 
+    /// Takes the lock of a directory that is there, and changes nothing in it. `None` if no broker ever
+    /// ran on it.
+    pub fn hold(path: &Path) -> Result<Option<Self>, DataDirectoryError> {
+        let lock_path = path.join(LOCK_FILE);
+        let mut lock = match File::open(&lock_path) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_dir() => {
+                return Ok(None)
+            }
+            Err(error) => return Err(DataDirectoryError::Io { path: lock_path, error }),
+        };
+        take(path, &lock_path, &mut lock)?;
+        Ok(Some(DataDirectory { path: path.to_owned(), _lock: lock }))
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+fn take(path: &Path, lock_path: &Path, lock: &mut File) -> Result<(), DataDirectoryError> {
+    match rustix::fs::flock(&*lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(DataDirectoryError::InUse { path: path.to_owned(), pid: read_pid(lock) })
+        }
+        Err(error) => {
+            Err(DataDirectoryError::Io { path: lock_path.to_owned(), error: error.into() })
+        }
     }
 }
 
@@ -102,7 +120,13 @@ mod tests {
             panic!("opened twice")
         };
         assert_eq!(pid, Some(std::process::id()));
+        assert!(matches!(DataDirectory::hold(&path), Err(DataDirectoryError::InUse { .. })));
         drop(first);
+        let held = DataDirectory::hold(&path).unwrap();
+        assert!(held.is_some() && DataDirectory::open(&path).is_err());
+        drop(held);
         assert!(DataDirectory::open(&path).is_ok());
+        assert!(DataDirectory::hold(&path.join("none")).is_err());
+        assert!(!path.join("none").exists(), "looking makes nothing");
     }
 }

@@ -15,6 +15,8 @@ const PIECES_PER_WRITE: usize = 1024;
 
 pub struct RealDisk {
     root: PathBuf,
+    /// Files are opened for writing, too.
+    writes: bool,
     next_id: AtomicU64,
     /// Guards the table of open files, never held during I/O: a reader clones the handle out, so
     /// `close` does not wait for it and the descriptor lives until its last user is done.
@@ -24,7 +26,17 @@ pub struct RealDisk {
 impl RealDisk {
     /// `root` must exist.
     pub fn new(root: &Path) -> Self {
-        RealDisk { root: root.to_owned(), next_id: AtomicU64::new(1), files: RwLock::default() }
+        RealDisk {
+            root: root.to_owned(),
+            writes: true,
+            next_id: AtomicU64::new(1),
+            files: RwLock::default(),
+        }
+    }
+
+    /// One that cannot change a file.
+    pub fn reader(root: &Path) -> Self {
+        RealDisk { writes: false, ..Self::new(root) }
     }
 
     fn locate(&self, path: &str) -> PathBuf {
@@ -70,7 +82,7 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, path: &str) -> io::Result<FileId> {
-        let file = File::options().read(true).write(true).open(self.locate(path))?;
+        let file = File::options().read(true).write(self.writes).open(self.locate(path))?;
         Ok(self.keep(file))
     }
 

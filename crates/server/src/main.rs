@@ -7,6 +7,7 @@ mod config;
 mod data_directory;
 mod demo;
 mod disk;
+mod doctor;
 mod http;
 mod logging;
 mod machine;
@@ -66,6 +67,16 @@ fn act(command: Command, started: Instant) -> Result<ExitCode, String> {
         Command::Tail(command) => {
             let address = admin_address(&command.flags)?;
             cli::tail::run(&command, &address, &mut out).map_err(|error| error.to_string())?;
+        }
+        Command::Doctor(command) => {
+            let data = match &command.data {
+                Some(data) => data.clone(),
+                None => load(&command.flags)?.data,
+            };
+            return doctor::run(&command, &data, &mut out).or_else(|message| {
+                complain(&message);
+                Ok(ExitCode::from(doctor::EXIT_CANNOT_CHECK))
+            });
         }
         Command::Start(flags) => {
             drop(out);

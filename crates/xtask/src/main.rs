@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask test` and its parts. Nothing here is shipped, and nothing here may reach
 //! outside `target/` except to read the sources.
 
+mod bitflips;
 mod clients;
 mod codegen;
 mod conformance;
@@ -26,6 +27,7 @@ cargo xtask sim [--minutes N] [--from SEED] [--seeds N] [--jobs N] [--keep-going
 cargo xtask mutants [NAME...] [--seconds N]
                                  does the simulator catch the invariants broken on purpose in crates/sim/mutants?
 cargo xtask clients              set up the client programs below target/clients and stop
+cargo xtask bitflips             every bit of small stores inverted in turn; the tests take a sample
 cargo xtask hostile [--tries N] [--seed N]
                                  N tries (100,000) of hostile bytes on each listener of a release build
 cargo xtask conformance SUITE    lapin, amqprs, amqp091-go or librdkafka against Koine
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         "codegen" => codegen::run(rest.iter().any(|argument| argument == "--check")),
         "sim" => sim::run(rest),
         "mutants" => mutants::run(rest),
+        "bitflips" => bitflips::run(),
         "hostile" => hostile::run(rest),
         "conformance" => conformance::run(rest),
         "torture" => torture::run(rest),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use koine_base::disk::{MemoryDisk, Survival};
 use koine_base::{GroupId, Moment, StreamId};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 const GROUP: GroupId = GroupId(1);
@@ -130,45 +131,59 @@ fn bits(path: &str, size: u64) -> Vec<u64> {
     (0..size * 8).filter(|bit| all || in_header(bit / 8) || bit % 89 == 0).collect()
 }
 
+/// What one inverted bit came to.
+fn outcome(disk: &MemoryDisk, path: &str, bit: u64, sound: &Contents) -> &'static str {
+    let trial = disk.fork();
+    trial.flip(path, bit / 8, 1 << (bit % 8)).unwrap();
+    let what = || format!("{path} byte {} bit {}", bit / 8, bit % 8);
+    let found = recover(&trial).unwrap_or_else(|error| panic!("{}: {error}", what()));
+    if found.refused.is_empty() {
+        let repaired = found.repaired;
+        assert_eq!(Contents { repaired: 0, ..found }, *sound, "{}", what());
+        // What is put right stays so.
+        let again = if repaired > 0 { recover(&trial).unwrap() } else { sound.clone() };
+        assert_eq!(again, *sound, "{} again", what());
+        return ["harmless", "put right"][repaired.min(1)];
+    }
+    assert!(path.contains("/segments/"), "{}", what());
+    assert_eq!(found.groups, sound.groups, "{}", what());
+    for (id, (start, end, batches)) in &found.streams {
+        let (sound_start, sound_end, sound_batches) = &sound.streams[id];
+        assert_eq!((start, end), (sound_start, sound_end), "{}", what());
+        assert!(sound_batches.starts_with(batches), "{}: wrong bytes", what());
+        let refused = found.refused.iter().any(|(refused, _)| refused == id);
+        assert!(refused || batches == sound_batches, "{}: silent loss", what());
+    }
+    "read refused"
+}
+
 #[test]
 fn bit_flips_are_harmless_or_put_right_or_reported() {
     let disk = store();
     let sound = recover(&disk.fork()).unwrap();
     assert_eq!((sound.repaired, sound.refused.len()), (0, 0));
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut tries: Vec<(String, u64)> = Vec::new();
     for path in disk.paths() {
         let size = disk.contents(&path).unwrap().len() as u64;
-        for bit in bits(&path, size) {
-            let trial = disk.fork();
-            trial.flip(&path, bit / 8, 1 << (bit % 8)).unwrap();
-            let what = || format!("{path} byte {} bit {}", bit / 8, bit % 8);
-            let outcome = match recover(&trial) {
-                Ok(found) if found.refused.is_empty() => {
-                    let repaired = found.repaired;
-                    assert_eq!(Contents { repaired: 0, ..found }, sound, "{}", what());
-                    // What is put right stays so.
-                    let again = if repaired > 0 { recover(&trial).unwrap() } else { sound.clone() };
-                    assert_eq!(again, sound, "{} again", what());
-                    ["harmless", "put right"][repaired.min(1)]
-                }
-                Ok(found) => {
-                    assert!(path.contains("/segments/"), "{}", what());
-                    assert_eq!(found.groups, sound.groups, "{}", what());
-                    for (id, (start, end, batches)) in &found.streams {
-                        let (sound_start, sound_end, sound_batches) = &sound.streams[id];
-                        assert_eq!((start, end), (sound_start, sound_end), "{}", what());
-                        assert!(sound_batches.starts_with(batches), "{}: wrong bytes", what());
-                        let refused = found.refused.iter().any(|(refused, _)| refused == id);
-                        assert!(refused || batches == sound_batches, "{}: silent loss", what());
-                    }
-                    "read refused"
-                }
-                Err(error) => panic!("{}: {error}", what()),
-            };
-            *counts.entry(outcome).or_default() += 1;
-        }
+        tries.extend(bits(&path, size).into_iter().map(|bit| (path.clone(), bit)));
     }
-    println!("bit flips: {counts:?}");
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let run = || {
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        while let Some((path, bit)) = tries.get(next.fetch_add(1, Ordering::Relaxed)) {
+            *counts.entry(outcome(&disk, path, *bit, &sound)).or_default() += 1;
+        }
+        counts
+    };
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        for (outcome, count) in workers.into_iter().flat_map(|worker| worker.join().unwrap()) {
+            *counts.entry(outcome).or_default() += count;
+        }
+    });
+    println!("{} bits: {counts:?}", tries.len());
     assert!(counts.values().all(|count| *count > 100) && counts.len() == 3, "{counts:?}");
 }
 
@@ -179,7 +194,7 @@ fn two_flipped_bits_are_reported_below_the_mark() {
     let sound = recover(&disk.fork()).unwrap();
     let mut rng = koine_base::rng::Rng::new(5);
     let (mut refused, mut whole) = (0, 0);
-    for _ in 0..1500 {
+    for _ in 0..500 {
         let trial = disk.fork();
         let paths: Vec<String> =
             disk.paths().into_iter().filter(|path| path.contains("/wal/")).collect();
@@ -203,5 +218,5 @@ fn two_flipped_bits_are_reported_below_the_mark() {
             Err(error) => panic!("{error}"),
         }
     }
-    assert!(refused > 30 && whole > 200, "{refused} refused, {whole} whole");
+    assert!(refused > 8 && whole > 200, "{refused} refused, {whole} whole");
 }

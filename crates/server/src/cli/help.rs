@@ -18,6 +18,7 @@ pub fn general() -> String {
      koine sessions [list|describe NAME|delete NAME]\n\
      koine tail NAME                 show records of a topic or queue without consuming them\n\
      koine demo                      replay real flights through all protocols and check every one\n\
+     koine doctor [DATA_DIR]         look for damage in the data of a broker that is not running\n\
      koine --version | --help\n\n\
      The commands below start talk to the running broker's admin API (--http HOST:PORT) and take --json.\n"
         .to_owned()
@@ -82,5 +83,14 @@ pub fn demo() -> String {
      --data-file  flights.csv, .csv.gz or .csv.zip of that package\n\
      --connect    use the running broker instead of a fresh one in a temporary directory\n\
      Flags of start apply to the fresh broker or say where the running one is.\n"
+        .to_owned()
+}
+
+pub fn doctor() -> String {
+    "koine doctor [DATA_DIR] [--json]\n\n\
+     Reads every file of the data directory (./koine-data), checks every checksum, and says what is damaged:\n\
+     file and position, and which offsets of which topic or queue that costs. Changes nothing. Refuses while\n\
+     a broker runs on the directory.\n\n\
+     The exit code is 0 if nothing is damaged, 1 if something is, 2 if it cannot be checked.\n"
         .to_owned()
 }

@@ -20,6 +20,7 @@ pub enum Command {
     Admin(AdminCommand),
     Tail(TailCommand),
     Demo(DemoCommand),
+    Doctor(DoctorCommand),
     /// Text for standard output, then exit 0.
     Show(String),
 }
@@ -67,6 +68,14 @@ pub struct DemoCommand {
     pub flags: Flags,
 }
 
+#[derive(Debug)]
+pub struct DoctorCommand {
+    /// The configured one if absent.
+    pub data: Option<PathBuf>,
+    pub json: bool,
+    pub flags: Flags,
+}
+
 /// What is wrong with the command line; shown with a pointer to `--help`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UsageError(pub String);
@@ -77,8 +86,9 @@ impl From<lexopt::Error> for UsageError {
     }
 }
 
-const SUBCOMMANDS: [&str; 9] =
-    ["start", "topics", "queues", "groups", "sessions", "tail", "demo", "help", "version"];
+const SUBCOMMANDS: [&str; 10] = [
+    "start", "topics", "queues", "groups", "sessions", "tail", "demo", "doctor", "help", "version",
+];
 const VERBS: [&str; 4] = ["list", "describe", "create", "delete"];
 
 /// `arguments` without the program's name.
@@ -97,6 +107,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Us
         "start" => read_start(&mut parser),
         "tail" => read_tail(&mut parser),
         "demo" => read_demo(&mut parser),
+        "doctor" => read_doctor(&mut parser),
         "help" => Ok(Command::Show(help::general())),
         "version" => Ok(Command::Show(help::version())),
         word => match Kind::by_name(word) {
@@ -296,6 +307,29 @@ fn read_demo(parser: &mut Parser) -> Result<Command, UsageError> {
         }
     }
     Ok(Command::Demo(command))
+}
+
+fn read_doctor(parser: &mut Parser) -> Result<Command, UsageError> {
+    let mut command = DoctorCommand { data: None, json: false, flags: Flags::default() };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Command::Show(help::doctor())),
+            Long("json") => command.json = true,
+            Long(flag) => {
+                let flag = flag.to_owned();
+                if !matches!(flag.as_str(), "data" | "config")
+                    || !take_setting(parser, &flag, &mut command.flags)?
+                {
+                    return Err(unknown_flag(&flag, &["json", "data", "config"]));
+                }
+            }
+            Positional(directory) if command.data.is_none() => {
+                command.data = Some(PathBuf::from(directory));
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Command::Doctor(command))
 }
 
 fn read_speed(text: &str) -> Result<Option<f64>, UsageError> {

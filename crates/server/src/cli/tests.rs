@@ -48,6 +48,11 @@ fn subcommands() {
         (tail.name.as_str(), tail.from, tail.count, tail.follow),
         ("x", TailFrom::Offset(7), Some(2), false)
     );
+    let Ok(Command::Doctor(doctor)) = read(words("doctor d --json")) else {
+        panic!("not a doctor")
+    };
+    assert_eq!((doctor.data, doctor.json), (Some(PathBuf::from("d")), true));
+    assert!(read(words("doctor d e")).is_err() && read(words("doctor --kafka off")).is_err());
     let Ok(Command::Demo(demo)) = read(words("demo --speed 1000x --full")) else {
         panic!("not a demo")
     };

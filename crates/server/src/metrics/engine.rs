@@ -151,7 +151,7 @@ type Reading = (&'static str, &'static str, fn(&Stats) -> u64);
 /// `logs` are the logs of all shards.
 pub fn expose_logs(page: &mut Exposition, logs: &[Stats]) {
     let sum = |read: fn(&Stats) -> u64| logs.iter().map(read).sum::<u64>();
-    let counters: [Reading; 10] = [
+    let counters: [Reading; 11] = [
         ("koine_log_frames_appended_total", "Frames appended to the write-ahead logs.", |s| {
             s.frames_appended
         }),
@@ -176,6 +176,11 @@ pub fn expose_logs(page: &mut Exposition, logs: &[Stats]) {
         }),
         ("koine_cache_hits_total", "Reads answered from the tail cache.", |s| s.cache_hits),
         ("koine_log_corrupt_reads_total", "Reads of damaged bytes.", |s| s.reads_corrupt),
+        (
+            "koine_log_repaired_bits_total",
+            "Inverted bits on disk that were put right at the start.",
+            |s| s.bits_repaired,
+        ),
     ];
     for (name, help, read) in counters {
         page.counter(name, help).sample(&[], sum(read));

@@ -13,7 +13,7 @@ mod disk_threads;
 mod fail_stop;
 mod front;
 mod mailbox;
-mod node_file;
+pub mod node_file;
 mod protocols;
 mod report;
 mod shard_host;
@@ -286,6 +286,12 @@ impl ShardStarter {
                     return;
                 }
             };
+            for repair in shard.repairs() {
+                tracing::warn!(
+                    shard = number,
+                    "{repair} and was put right; the disk may be failing"
+                );
+            }
             // Before the shard's first step: what comes later reaches the others as mail.
             let encoded = shard.metadata().encode();
             let host = ShardHost::new(shard, clock, disk, mailboxes, open_sockets, limits);

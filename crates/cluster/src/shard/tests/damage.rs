@@ -240,3 +240,160 @@ fn bit_flips_are_harmless_or_put_right_or_named() {
     println!("{} bits: {counts:?}", tries.len());
     assert!(counts.len() == 4 && counts.values().all(|count| *count >= 5), "{counts:?}");
 }
+
+/// Bytes of a file, and where something that only it holds stands in it.
+fn find(disk: &MemoryDisk, part: &str, wanted: &[u8]) -> (String, u64) {
+    let of_part = |path: &String| path.contains(part);
+    for path in disk.paths().into_iter().filter(of_part) {
+        let bytes = disk.contents(&path).expect("it is listed");
+        if let Some(at) = bytes.windows(wanted.len()).rposition(|window| window == wanted) {
+            return (path, at as u64);
+        }
+    }
+    panic!("{wanted:?} is not in {part}")
+}
+
+/// Makes `count` bytes something else.
+fn spoil(disk: &MemoryDisk, path: &str, at: u64, count: u64) {
+    for position in at..at + count {
+        disk.flip(path, position, 0x5A).expect("it is there");
+    }
+}
+
+fn newest(disk: &MemoryDisk, part: &str) -> Vec<String> {
+    let mut paths: Vec<String> =
+        disk.paths().into_iter().filter(|path| path.contains(part)).collect();
+    paths.sort_by_key(|path| path.rsplit('/').next().and_then(|name| name.parse::<u64>().ok()));
+    paths.reverse();
+    paths
+}
+
+/// What the examination says, a line per finding: fault, what is lost.
+fn said(report: &Report) -> Vec<String> {
+    let name = |owner: &Option<StreamOwner>| match owner {
+        Some(StreamOwner::Topic { name, partition, .. }) => format!("{name}/{partition}"),
+        Some(StreamOwner::Queue { name, .. }) => name.clone(),
+        other => format!("{other:?}"),
+    };
+    let line = |finding: &Finding| {
+        let mut line = finding.fault.code().to_owned();
+        for affected in &finding.affected {
+            let last = affected.end - 1;
+            line += &format!(" {} {}..={last}", name(&affected.owner), affected.start);
+        }
+        let flags = [(finding.metadata, " metadata"), (finding.and_more, " and more")];
+        for (_, flag) in flags.into_iter().filter(|(is_set, _)| *is_set) {
+            line += flag;
+        }
+        line
+    };
+    report.findings.iter().map(line).collect()
+}
+
+/// A record of the topic as it is stored: its value is its offset, 300 times.
+fn news(offset: u8) -> [u8; 40] {
+    [offset; 40]
+}
+
+#[test]
+fn each_kind_of_damage_is_named_with_what_it_costs() {
+    let disk = store();
+    let end = contents(&disk.fork()).expect("sound").streams.values().map(|s| s.1).max();
+    let end = end.expect("there are streams") as u8;
+    let check = |damage: &dyn Fn(&MemoryDisk), expect: &[&str]| {
+        let trial = disk.fork();
+        damage(&trial);
+        let report = report(&trial);
+        assert_eq!(said(&report), expect, "{:?}", report.findings);
+        let opened = contents(&trial);
+        assert_eq!(report.prevents_start(), opened.is_err(), "{expect:?}: {:?}", opened.err());
+    };
+    let late = end - 4;
+    check(
+        &|disk| {
+            let (path, at) = find(disk, "/wal/", &news(late));
+            spoil(disk, &path, at, 2);
+        },
+        &[&format!("wal-entry news/0 {late}..={late}")],
+    );
+    // The whole entry, with its header: the entries behind it tell what is gone.
+    check(
+        &|disk| {
+            let (path, at) = find(disk, "/wal/", &news(late));
+            let trial = disk.fork();
+            spoil(&trial, &path, at, 2);
+            spoil(disk, &path, report(&trial).findings[0].position, 300);
+        },
+        &[&format!("wal-entry news/0 {late}..={late} metadata and more")],
+    );
+    let early = 5;
+    check(
+        &|disk| {
+            let (path, at) = find(disk, "/segments/", &news(early));
+            spoil(disk, &path, at, 2);
+        },
+        &[&format!("records news/0 {early}..={early}")],
+    );
+    let lose = |part: &'static str, number: usize| {
+        move |disk: &MemoryDisk| disk.remove(&newest(disk, part)[number]).expect("it is there")
+    };
+    check(&lose("/segments/", 0), &["segment-missing jobs 10..=15 news/0 11..=15"]);
+    check(&lose("/segments/", 1), &["segment-missing jobs 5..=9 news/0 5..=10"]);
+    let index = |disk: &MemoryDisk| {
+        let path = newest(disk, "/segments/").remove(0);
+        let size = disk.contents(&path).expect("it is listed").len() as u64;
+        spoil(disk, &path, size - 40 - 72 - 8, 2);
+    };
+    check(&index, &["segment-structure"]);
+    let spoil_start = |part: &'static str, number: usize| {
+        move |disk: &MemoryDisk| spoil(disk, &newest(disk, part)[number], 4, 8)
+    };
+    check(&spoil_start("/segments/", 0), &["segment-structure"]);
+    check(&spoil_start("/checkpoints/", 0), &["checkpoint"]);
+    check(&spoil_start("/checkpoints/", 1), &["checkpoint"]);
+    let no_checkpoint = |disk: &MemoryDisk| {
+        newest(disk, "/checkpoints/").iter().for_each(|path| disk.remove(path).expect("there"));
+    };
+    check(&no_checkpoint, &["checkpoint-missing metadata and more"]);
+    // One holds what no checkpoint covers, one is spare, one waits to be used again.
+    let mut costs = Vec::new();
+    for path in newest(&disk, "/wal/") {
+        let trial = disk.fork();
+        spoil(&trial, &path, 4, 8);
+        costs.extend(said(&report(&trial)));
+        trial.remove(&path).expect("it is there");
+        costs.extend(said(&report(&trial)));
+    }
+    assert_eq!(costs, ["wal-header", "wal-file-missing metadata and more"]);
+}
+
+/// A start and the examination must agree, whatever is damaged; and nothing may panic.
+#[test]
+fn the_examination_and_a_start_agree() {
+    let disk = store();
+    let mut rng = koine_base::rng::Rng::new(11);
+    let (mut refused, mut started) = (0, 0);
+    for round in 0..120 {
+        let trial = disk.fork();
+        for _ in 0..1 + rng.below(2) {
+            let paths = trial.paths();
+            let path = &paths[rng.below(paths.len() as u64) as usize];
+            let size = trial.contents(path).expect("it is listed").len() as u64;
+            let at = rng.below(size);
+            match rng.below(12) {
+                0 => trial.remove(path).expect("it is there"),
+                _ => spoil(&trial, path, at, (1 + rng.below(600)).min(size - at)),
+            }
+        }
+        let report = report(&trial);
+        let opened = contents(&trial);
+        let why = format!("round {round}: {:?}, {:?}", report.findings, opened.as_ref().err());
+        assert_eq!(report.prevents_start(), opened.is_err(), "{why}");
+        if let Err(OpenError::Corrupt { file, .. }) = &opened {
+            let names_it = |finding: &Finding| file.starts_with(&finding.file);
+            assert!(report.findings.iter().any(names_it), "{why}");
+        }
+        *(if opened.is_err() { &mut refused } else { &mut started }) += 1;
+    }
+    assert!(refused > 8 && started > 30, "{refused} refused, {started} started");
+}
