@@ -16,4 +16,4 @@ pub use consensus::{GroupPosition, Voters};
 pub use layout::Layout;
 pub use mail::Mail;
 pub use peer::PeerMail;
-pub use shard::{Shard, ShardConfig, ShardOpenError};
+pub use shard::{Recovery, Shard, ShardConfig, ShardOpenError};

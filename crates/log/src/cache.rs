@@ -123,7 +123,7 @@ mod tests {
             let bytes = batch(stream.end, 1, 0, 10);
             let header = BatchHeader::parse(&bytes).unwrap();
             let run = WalRun::of_batch(&header, &bytes, WalPosition::new(1, frame + at));
-            stream.push(run, unit, bytes);
+            stream.push(run, Some(unit), bytes);
         }
 
         fn cached(&self, stream: u64) -> usize {

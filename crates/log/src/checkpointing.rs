@@ -39,6 +39,8 @@ pub(crate) struct Checkpointing {
     /// The newest closed WAL file that the last one saw.
     newest_closed_seen: u32,
     retry_at: Option<Moment>,
+    /// Set when it is first asked for.
+    not_before: Option<Moment>,
     pub(crate) changes: Changes,
     /// The next one must take in all streams: the one before is none to build on.
     from_scratch: bool,
@@ -54,6 +56,7 @@ impl Checkpointing {
             last,
             newest_closed_seen: 0,
             retry_at: None,
+            not_before: None,
             changes: Changes::default(),
             from_scratch,
         }
@@ -66,7 +69,11 @@ impl Checkpointing {
 
 impl Log {
     /// True if it is time for [`Self::checkpoint`].
-    pub fn checkpoint_due(&self, now: Moment) -> bool {
+    pub fn checkpoint_due(&mut self, now: Moment) -> bool {
+        let after_open = now.after(self.config.checkpoint_after_open);
+        if now < *self.checkpoints.not_before.get_or_insert(after_open) {
+            return false;
+        }
         let idle = self.checkpoints.is_idle();
         if !idle
             || self.replaying

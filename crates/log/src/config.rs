@@ -30,6 +30,8 @@ pub struct Config {
     /// While more than this waits to be written, relaxed frames count as persisted only when written:
     /// memory stays bounded when the disk is slow.
     pub relaxed_backlog_bytes_max: u64,
+    /// No checkpoint is made so soon after the log was opened: other shards may still be recovering.
+    pub checkpoint_after_open: Duration,
     /// Budget for recently placed batches of all streams of this shard.
     pub tail_cache_bytes: u64,
     /// A stream with at least this much live in a closed WAL file gets a segment file of its own;
@@ -66,6 +68,7 @@ impl Config {
             relaxed_flush_bytes: 1 << 20,
             relaxed_flush_after: Duration::from_millis(100),
             relaxed_backlog_bytes_max: 32 << 20,
+            checkpoint_after_open: Duration::ZERO,
             tail_cache_bytes: 128 << 20,
             own_segment_bytes_min: 16 << 20,
             pack_segment_bytes_max: 256 << 20,

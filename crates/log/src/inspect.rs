@@ -207,7 +207,7 @@ struct WalFile<'s> {
 }
 
 /// The sequence number that the first frame of a file without a header names.
-fn first_frame_sequence(disk: &dyn Disk, file: FileId) -> io::Result<Option<u32>> {
+pub(crate) fn first_frame_sequence(disk: &dyn Disk, file: FileId) -> io::Result<Option<u32>> {
     let mut bytes = [0; FRAME_HEADER_BYTES];
     let count = disk.read_at(file, u64::from(WAL_FRAMES_AT), &mut bytes)?;
     let mut fields = Fields(&bytes[24..28]);

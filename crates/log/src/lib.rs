@@ -23,6 +23,7 @@ mod inspect;
 mod io_plan;
 mod log;
 mod manifest;
+mod mend;
 mod open;
 mod read;
 mod reading;
@@ -50,6 +51,7 @@ pub use log::{
     Bounds, Completion, GroupCheckpoint, Log, Placed, Placement, Pressure, ReadOutcome, ReadToken,
     TimestampOutcome,
 };
+pub use mend::{hole, rebuild_wal_header, replace_frame, DamagedFrame, PlaceHolder, HOLE_BYTES};
 pub use repair::Repair;
 pub use replay::{Replay, ReplayFrame, Replayed};
 pub use stats::Stats;

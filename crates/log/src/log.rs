@@ -330,7 +330,8 @@ impl Log {
         if !std::mem::replace(&mut stream.changed, true) {
             self.checkpoints.changes.changed.push(id);
         }
-        let unit = self.cache.place(id, frame);
+        // What is replayed lies on disk. Filling memory with it would take longer than all the rest.
+        let unit = (!self.replaying).then(|| self.cache.place(id, frame));
         if stream.push(run, unit, placement.bytes) {
             if let Some(file) = self.wal.files.by_sequence(position.sequence()) {
                 file.index_entries += 1;

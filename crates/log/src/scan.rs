@@ -51,6 +51,9 @@ pub(crate) struct Scanner<'d> {
     pub position: u32,
     limit: u32,
     buffer: Vec<u8>,
+    /// Bytes of `buffer` that were read.
+    filled: usize,
+    /// Where in the file they come from.
     buffer_at: u64,
     /// Bits of the frames passed so far that are inverted on disk, by position in the file. The frames
     /// were handed out with them put right.
@@ -67,23 +70,34 @@ impl<'d> Scanner<'d> {
             position: WAL_FRAMES_AT,
             limit,
             buffer: Vec::new(),
+            filled: 0,
             buffer_at: 0,
             flips: Vec::new(),
         }
     }
 
-    /// Bytes of the file from `at`; fewer than `count` only at its end.
+    /// Bytes of the file from `at`; fewer than `count` only at its end. The buffer is used again and
+    /// again, and what it still holds of the bytes asked for is not read twice.
     fn window(&mut self, at: u64, count: usize) -> io::Result<&[u8]> {
         let have = at.checked_sub(self.buffer_at).map(|from| from as usize);
-        if have.is_none_or(|from| from + count > self.buffer.len()) {
-            self.buffer = vec![0; count.max(READ_BYTES)];
-            let read = self.disk.read_at(self.file, at, &mut self.buffer)?;
-            self.buffer.truncate(read);
+        if have.is_none_or(|from| from + count > self.filled) {
+            let still = have.map_or(0..0, |from| from.min(self.filled)..self.filled);
+            let (kept, wanted) = (still.len(), count.max(READ_BYTES));
+            if self.buffer.len() < wanted {
+                // Memory that is zero already costs nothing until it is read into.
+                let smaller = std::mem::replace(&mut self.buffer, vec![0; wanted]);
+                self.buffer[..kept].copy_from_slice(&smaller[still]);
+            } else {
+                self.buffer.copy_within(still, 0);
+            }
+            let rest = &mut self.buffer[kept..wanted];
+            self.filled = kept;
             self.buffer_at = at;
+            self.filled += self.disk.read_at(self.file, at + kept as u64, rest)?;
         }
         let from = (at - self.buffer_at) as usize;
-        let to = (from + count).min(self.buffer.len());
-        Ok(&self.buffer[from..to])
+        let to = (from + count).min(self.filled);
+        Ok(&self.buffer[from.min(to)..to])
     }
 
     fn header_at(&mut self, position: u32) -> io::Result<Option<FrameHeader>> {

@@ -138,9 +138,12 @@ impl Stream {
         self.segments.is_empty() && self.wal.is_empty()
     }
 
-    /// Adds a batch at the end; true if it took a new index entry.
-    pub(crate) fn push(&mut self, run: WalRun, unit: u64, bytes: Bytes) -> bool {
-        self.cached.push_back(CachedBatch { base: run.base, unit, bytes: bytes.clone() });
+    /// Adds a batch at the end; true if it took a new index entry. It stays in memory if there is a
+    /// `unit` of the cache to pay for it.
+    pub(crate) fn push(&mut self, run: WalRun, unit: Option<u64>, bytes: Bytes) -> bool {
+        if let Some(unit) = unit {
+            self.cached.push_back(CachedBatch { base: run.base, unit, bytes: bytes.clone() });
+        }
         self.end = run.end();
         if let Some(last) = self.wal.back_mut() {
             assert!(run.position > last.position, "batches are placed in the order of the WAL");
@@ -263,7 +266,7 @@ mod tests {
     ) -> bool {
         let bytes = batch(base, count, timestamp_ms, 20);
         let header = BatchHeader::parse(&bytes).unwrap();
-        stream.push(WalRun::of_batch(&header, &bytes, position), 0, bytes)
+        stream.push(WalRun::of_batch(&header, &bytes, position), Some(0), bytes)
     }
 
     #[test]

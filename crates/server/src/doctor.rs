@@ -8,13 +8,13 @@ use crate::runtime::node_file;
 use crate::terminal::{self, Style};
 use koine_broker::limits::Limits;
 use koine_broker::metadata::StreamOwner;
-use koine_cluster::doctor::{examine, shard_directory, Affected, Finding, Report};
+use koine_cluster::doctor::{examine, repair, shard_directory, Affected, Finding, Remedy, Report};
 use koine_cluster::Layout;
 use serde_json::{json, Value};
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// There is damage, and after `--repair` there was.
 const EXIT_DAMAGE: u8 = 1;
@@ -26,11 +26,14 @@ pub fn run(command: &DoctorCommand, data: &Path, out: &mut dyn Write) -> Result<
     let _held = DataDirectory::hold(data).map_err(|error| error.to_string())?;
     let node = node_file::look(data).map_err(|error| error.to_string())?;
     let layout = Layout { shard_count: node.shard_count };
-    let disk = RealDisk::reader(data);
-    let report = check(&disk, layout)?;
+    let report = check(&RealDisk::reader(data), layout)?;
+    let treatment = match command.repair && !report.findings.is_empty() {
+        true => Some(treat(data, layout, &report)?),
+        false => None,
+    };
     let text = match command.json {
-        true => format!("{:#}", to_json(data, &report)),
-        false => to_text(data, &report, Style::of_stdout()),
+        true => format!("{:#}", to_json(data, &report, treatment.as_ref())),
+        false => to_text(data, &report, treatment.as_ref(), Style::of_stdout()),
     };
     // Who asked may have stopped reading; the exit code tells the same.
     let _ = writeln!(out, "{text}");
@@ -38,6 +41,55 @@ pub fn run(command: &DoctorCommand, data: &Path, out: &mut dyn Write) -> Result<
         true => ExitCode::SUCCESS,
         false => ExitCode::from(EXIT_DAMAGE),
     })
+}
+
+/// What `--repair` did.
+struct Treatment {
+    quarantine: PathBuf,
+    /// One for each finding.
+    remedies: Vec<Remedy>,
+    /// Whether the broker starts now.
+    starts: bool,
+}
+
+fn treat(data: &Path, layout: Layout, report: &Report) -> Result<Treatment, String> {
+    let quarantine = save(data, report).map_err(|error| format!("quarantine: {error}"))?;
+    let disk = RealDisk::new(data);
+    let remedies = repair(&disk, report).map_err(|error| error.to_string())?;
+    let starts = !check(&disk, layout)?.prevents_start();
+    Ok(Treatment { quarantine, remedies, starts })
+}
+
+/// Copies every damaged file away before anything is changed.
+fn save(data: &Path, report: &Report) -> std::io::Result<PathBuf> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let quarantine = data.join("quarantine").join(now.as_millis().to_string());
+    std::fs::create_dir_all(&quarantine)?;
+    let mut saved: Vec<&str> = Vec::new();
+    for finding in &report.findings {
+        let from = data.join(&finding.file);
+        if saved.contains(&finding.file.as_str()) || !from.is_file() {
+            continue;
+        }
+        saved.push(&finding.file);
+        let to = quarantine.join(&finding.file);
+        if let Some(directory) = to.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        std::fs::copy(&from, &to)?;
+        std::fs::File::open(&to)?.sync_all()?;
+    }
+    Ok(quarantine)
+}
+
+fn remedy_text(remedy: Remedy) -> &'static str {
+    match remedy {
+        Remedy::Replaced => "replaced; lost offsets hold no record now",
+        Remedy::Restored => "restored",
+        Remedy::NotNeeded => "nothing to do",
+        Remedy::ReadsFail => "kept; reads of these offsets fail",
+        Remedy::Hopeless => "cannot be repaired from what is here",
+    }
 }
 
 fn check(disk: &RealDisk, layout: Layout) -> Result<Report, String> {
@@ -106,7 +158,7 @@ fn name_of(affected: &Affected) -> (&'static str, String) {
     }
 }
 
-fn to_text(data: &Path, report: &Report, style: Style) -> String {
+fn to_text(data: &Path, report: &Report, treatment: Option<&Treatment>, style: Style) -> String {
     let checked = format!(
         "{} files with {:.1} MiB in {} checked",
         report.files,
@@ -117,7 +169,7 @@ fn to_text(data: &Path, report: &Report, style: Style) -> String {
         return format!("{checked}. {}", style.green("Nothing is damaged."));
     }
     let mut rows = Vec::new();
-    for finding in &report.findings {
+    for (index, finding) in report.findings.iter().enumerate() {
         let place = format!("{} at {}", finding.file, finding.position);
         let mut costs: Vec<String> = finding.affected.iter().map(cost).collect();
         if finding.metadata {
@@ -129,15 +181,30 @@ fn to_text(data: &Path, report: &Report, style: Style) -> String {
         if costs.is_empty() {
             costs.push("nothing".to_owned());
         }
+        let remedy = treatment.and_then(|treatment| treatment.remedies.get(index));
+        let remedy = remedy.map_or("", |remedy| remedy_text(*remedy));
         for (number, cost) in costs.into_iter().enumerate() {
-            let (place, what) = match number {
-                0 => (place.clone(), finding.fault.to_string()),
-                _ => (String::new(), String::new()),
+            let (place, what, remedy) = match number {
+                0 => (place.clone(), finding.fault.to_string(), remedy.to_owned()),
+                _ => Default::default(),
             };
-            rows.push(vec![place, what, cost]);
+            rows.push(vec![place, what, cost, remedy]);
         }
     }
-    let table = terminal::table(&["where", "what", "lost"], &rows, style);
+    let header: &[&str] = match treatment {
+        Some(_) => &["where", "what", "lost", "repair"],
+        None => &["where", "what", "lost"],
+    };
+    rows.iter_mut().for_each(|row| row.truncate(header.len()));
+    let table = terminal::table(header, &rows, style);
+    if let Some(treatment) = treatment {
+        let verdict = match treatment.starts {
+            true => style.green("The broker starts now."),
+            false => style.red("The broker still does not start."),
+        };
+        let quarantine = treatment.quarantine.display();
+        return format!("{table}\n\n{checked}. Damaged files are saved in {quarantine}. {verdict}");
+    }
     let verdict = match report.prevents_start() {
         true => style.red("The broker does not start with this."),
         false => "The broker starts; reads of what is lost fail.".to_owned(),
@@ -151,7 +218,7 @@ fn cost(affected: &Affected) -> String {
     format!("{kind} {name}: offsets {} to {last}", affected.start)
 }
 
-fn to_json(data: &Path, report: &Report) -> Value {
+fn to_json(data: &Path, report: &Report, treatment: Option<&Treatment>) -> Value {
     let affected = |affected: &Affected| {
         let (kind, name) = match &affected.owner {
             Some(StreamOwner::Topic { name, .. }) => ("topic", name.clone()),
@@ -182,12 +249,21 @@ fn to_json(data: &Path, report: &Report) -> Value {
             "and_more": finding.and_more,
         })
     };
-    json!({
+    let mut value = json!({
         "data": data.display().to_string(),
         "files": report.files,
         "bytes": report.bytes,
         "clean": report.findings.is_empty(),
         "prevents_start": report.prevents_start(),
         "findings": report.findings.iter().map(finding).collect::<Vec<Value>>(),
-    })
+    });
+    if let Some(treatment) = treatment {
+        let remedies = treatment.remedies.iter().map(|remedy| json!(remedy_text(*remedy)));
+        value["repair"] = json!({
+            "quarantine": treatment.quarantine.display().to_string(),
+            "remedies": remedies.collect::<Vec<Value>>(),
+            "starts": treatment.starts,
+        });
+    }
+    value
 }

@@ -5,7 +5,7 @@ use super::{ReadPurpose, Shard};
 use crate::stream::Subscription;
 use bytes::Bytes;
 use koine_base::{ConnectionId, StreamId};
-use koine_broker::batch::Record;
+use koine_broker::batch::{BatchHeader, Record};
 use koine_broker::cursor::{self, Assign, ConsumerOptions};
 use koine_broker::metadata::Refusal;
 use koine_broker::session::{ConsumerId, Delivery, Event};
@@ -226,7 +226,7 @@ impl Shard {
             }
         }
         let Some(first) = window.first().map(Record::offset) else {
-            return Window::Broken;
+            return self.skip_empty(id, offset, batches);
         };
         if first > offset {
             self.discard(id, offset..first);
@@ -241,6 +241,17 @@ impl Shard {
         } else {
             Window::Has
         }
+    }
+
+    /// Batches without records stand for offsets that hold none.
+    fn skip_empty(&mut self, id: StreamId, offset: u64, batches: &[Bytes]) -> Window {
+        let header = batches.last().and_then(|last| BatchHeader::new(last).ok());
+        let Some(end) = header.map(|header| header.next_offset()).filter(|end| *end > offset)
+        else {
+            return Window::Broken;
+        };
+        self.discard(id, offset..end);
+        Window::Skipped
     }
 
     /// Settles offsets that hold no record (compacted, trimmed) so that the cursor passes them.

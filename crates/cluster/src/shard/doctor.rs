@@ -5,6 +5,9 @@ use super::commit::FRAME_ENTRY;
 use koine_base::StreamId;
 use koine_broker::metadata::{Command, Metadata, MetadataLimits};
 
+/// Kind of a frame that holds an entry.
+pub(crate) const ENTRY_KIND: u8 = FRAME_ENTRY;
+
 pub(crate) fn is_entry(kind: u8) -> bool {
     kind == FRAME_ENTRY
 }

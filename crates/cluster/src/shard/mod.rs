@@ -30,7 +30,7 @@ mod sessions;
 mod tests;
 
 pub use load::LoadStats;
-pub use recovery::ShardOpenError;
+pub use recovery::{Recovery, ShardOpenError};
 
 use crate::consensus::Voters;
 use crate::group::DataGroup;

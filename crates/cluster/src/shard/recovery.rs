@@ -18,7 +18,7 @@ use koine_broker::batch::BatchLimits;
 use koine_broker::membership::{GroupsConfig, Membership};
 use koine_broker::metadata::{Command, Effects, Metadata, MetadataLimits};
 use koine_broker::retained::{RetainedLimits, RetainedStore};
-use koine_log::{FrameLocation, Log, OpenError, ReplayFrame, Replayed};
+use koine_log::{FrameLocation, Log, OpenError, Replay, ReplayFrame, Replayed};
 use protobuf::Message as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -67,6 +67,21 @@ struct Tail {
 
 type Tails = BTreeMap<GroupId, Tail>;
 
+/// A shard's log, read and checked: the part of recovery that needs nothing of other shards.
+pub struct Recovery<'d> {
+    config: ShardConfig,
+    log: Log,
+    replay: Replay<'d>,
+}
+
+impl<'d> Recovery<'d> {
+    /// Blocks on the disk.
+    pub fn begin(disk: &'d dyn Disk, config: ShardConfig) -> Result<Recovery<'d>, ShardOpenError> {
+        let (log, replay) = Log::open(disk, config.log.clone())?;
+        Ok(Recovery { config, log, replay })
+    }
+}
+
 impl Shard {
     /// Recovers a shard. Shard 0 first; its [`Metadata::encode`]d metadata is handed to the others.
     /// Blocks on the disk; runs before anything is connected.
@@ -76,9 +91,18 @@ impl Shard {
         metadata: Option<&[u8]>,
         now: Now,
     ) -> Result<Shard, ShardOpenError> {
+        Self::recover(Recovery::begin(disk, config)?, metadata, now)
+    }
+
+    /// The second half of [`Self::open`].
+    pub fn recover(
+        recovery: Recovery<'_>,
+        metadata: Option<&[u8]>,
+        now: Now,
+    ) -> Result<Shard, ShardOpenError> {
+        let Recovery { config, log, mut replay } = recovery;
         let shard = config.shard;
         let unreadable = |_| ShardOpenError::Unreadable { shard };
-        let (log, mut replay) = Log::open(disk, config.log.clone())?;
         let mut shard = Shard::empty(config, log, now);
         if let Some(bytes) = metadata {
             let limits = MetadataLimits::from(&shard.config.limits);

@@ -128,7 +128,9 @@ fn bits(path: &str, size: u64) -> Vec<u64> {
     let all = std::env::var("KOINE_BITFLIPS").is_ok_and(|value| value == "all");
     let wal = path.contains("/wal/");
     let in_header = |byte: u64| byte < 64 || wal && (4096..4096 + 64).contains(&byte);
-    (0..size * 8).filter(|bit| all || in_header(bit / 8) || bit % 89 == 0).collect()
+    (0..size * 8)
+        .filter(|bit| all || in_header(bit / 8) && bit % 3 == 0 || bit % 241 == 0)
+        .collect()
 }
 
 /// What one inverted bit came to.
@@ -184,7 +186,7 @@ fn bit_flips_are_harmless_or_put_right_or_reported() {
         }
     });
     println!("{} bits: {counts:?}", tries.len());
-    assert!(counts.values().all(|count| *count > 100) && counts.len() == 3, "{counts:?}");
+    assert!(counts.values().all(|count| *count > 30) && counts.len() == 3, "{counts:?}");
 }
 
 /// Two bits, in different bytes or in one: never put right by mistake, never passed over.

@@ -87,10 +87,12 @@ pub fn demo() -> String {
 }
 
 pub fn doctor() -> String {
-    "koine doctor [DATA_DIR] [--json]\n\n\
+    "koine doctor [DATA_DIR] [--json] [--repair]\n\n\
      Reads every file of the data directory (./koine-data), checks every checksum, and says what is damaged:\n\
      file and position, and which offsets of which topic or queue that costs. Changes nothing. Refuses while\n\
      a broker runs on the directory.\n\n\
+     --repair  saves every damaged file below DATA_DIR/quarantine first, then makes the rest start again:\n\
+     \x20         what is lost becomes offsets without a record, which consumers pass over\n\n\
      The exit code is 0 if nothing is damaged, 1 if something is, 2 if it cannot be checked.\n"
         .to_owned()
 }

@@ -72,6 +72,8 @@ pub struct DemoCommand {
 pub struct DoctorCommand {
     /// The configured one if absent.
     pub data: Option<PathBuf>,
+    /// Also make it start again, after saving what is damaged.
+    pub repair: bool,
     pub json: bool,
     pub flags: Flags,
 }
@@ -310,17 +312,19 @@ fn read_demo(parser: &mut Parser) -> Result<Command, UsageError> {
 }
 
 fn read_doctor(parser: &mut Parser) -> Result<Command, UsageError> {
-    let mut command = DoctorCommand { data: None, json: false, flags: Flags::default() };
+    let mut command =
+        DoctorCommand { data: None, repair: false, json: false, flags: Flags::default() };
     while let Some(argument) = parser.next()? {
         match argument {
             Short('h') | Long("help") => return Ok(Command::Show(help::doctor())),
             Long("json") => command.json = true,
+            Long("repair") => command.repair = true,
             Long(flag) => {
                 let flag = flag.to_owned();
                 if !matches!(flag.as_str(), "data" | "config")
                     || !take_setting(parser, &flag, &mut command.flags)?
                 {
-                    return Err(unknown_flag(&flag, &["json", "data", "config"]));
+                    return Err(unknown_flag(&flag, &["json", "repair", "data", "config"]));
                 }
             }
             Positional(directory) if command.data.is_none() => {

@@ -51,7 +51,7 @@ fn subcommands() {
     let Ok(Command::Doctor(doctor)) = read(words("doctor d --json")) else {
         panic!("not a doctor")
     };
-    assert_eq!((doctor.data, doctor.json), (Some(PathBuf::from("d")), true));
+    assert_eq!((doctor.data, doctor.json, doctor.repair), (Some(PathBuf::from("d")), true, false));
     assert!(read(words("doctor d e")).is_err() && read(words("doctor --kafka off")).is_err());
     let Ok(Command::Demo(demo)) = read(words("demo --speed 1000x --full")) else {
         panic!("not a demo")

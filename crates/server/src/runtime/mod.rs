@@ -32,7 +32,7 @@ use koine_base::ShardId;
 use koine_broker::limits::Limits;
 use koine_broker::metadata;
 use koine_broker::session::{NodeInfo, Protocol};
-use koine_cluster::{Layout, Shard, ShardConfig, ShardOpenError, Voters};
+use koine_cluster::{Layout, Recovery, Shard, ShardConfig, ShardOpenError, Voters};
 use mailbox::Mailbox;
 use node_file::{Node, NodeFileError};
 use shard_host::ShardHost;
@@ -41,15 +41,18 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU32;
-use std::sync::mpsc::{channel, sync_channel, Sender, SyncSender};
+use std::sync::mpsc::{channel, sync_channel, Receiver, Sender, SyncSender};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
 const NODE_ID: i32 = 1;
 /// Kafka's own default: a group's first members have this long to arrive together.
 const INITIAL_REBALANCE_DELAY_MS: u64 = 500;
+
+/// Until then the disk and the cores are for recovery and the first clients.
+const CHECKPOINT_AFTER_OPEN: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub enum StartError {
@@ -189,6 +192,7 @@ fn shard_config(
     let advertised_kafka = config.advertised_host.clone().zip(kafka_port);
     let mut log = koine_log::Config::new(String::new());
     log.wal_file_bytes = config.storage.wal_file_bytes;
+    log.checkpoint_after_open = CHECKPOINT_AFTER_OPEN;
     log.tail_cache_bytes = config.tail_cache_bytes(memory_bytes) / u64::from(node.shard_count);
     ShardConfig {
         shard: ShardId(0),
@@ -231,30 +235,29 @@ struct ShardStarter {
 }
 
 /// What a shard's thread says when its shard is open: the first hands out the metadata.
-type Opened = Result<Vec<u8>, ShardOpenError>;
+type Opened = Result<Option<Vec<u8>>, ShardOpenError>;
 
 impl ShardStarter {
-    /// Opens the first shard, then the others, which need its metadata, side by side.
+    /// Opens all shards side by side. Those behind the first need its metadata half way.
     fn start(&self, disks: Vec<ShardDisk>) -> Result<Vec<JoinHandle<()>>, StartError> {
         let (opened, opening) = channel();
         let mut threads = Vec::new();
-        let mut metadata = Vec::new();
-        let count = disks.len();
+        let mut waiting = Vec::new();
         for (number, disk) in disks.into_iter().enumerate() {
-            let known = (number > 0).then(|| metadata.clone());
-            threads.push(
-                self.spawn(number as u16, disk, known, opened.clone())
-                    .map_err(StartError::Thread)?,
-            );
-            if number == 0 {
-                metadata = opening
-                    .recv()
-                    .map_err(|_| StartError::NotServing)?
-                    .map_err(StartError::Shard)?;
-            }
+            let (tell, told) = channel();
+            let metadata = (number > 0).then_some(told);
+            waiting.push(tell);
+            let thread = self.spawn(number as u16, disk, metadata, opened.clone());
+            threads.push(thread.map_err(StartError::Thread)?);
         }
-        for _ in 1..count {
-            opening.recv().map_err(|_| StartError::NotServing)?.map_err(StartError::Shard)?;
+        drop(opened);
+        for _ in 0..waiting.len() {
+            let metadata =
+                opening.recv().map_err(|_| StartError::NotServing)?.map_err(StartError::Shard)?;
+            for other in metadata.iter().flat_map(|_| &waiting) {
+                // One that failed has said so, or will.
+                let _ = other.send(metadata.clone().unwrap_or_default());
+            }
         }
         Ok(threads)
     }
@@ -263,7 +266,7 @@ impl ShardStarter {
         &self,
         number: u16,
         disk: ShardDisk,
-        metadata: Option<Vec<u8>>,
+        metadata: Option<Receiver<Vec<u8>>>,
         opened: Sender<Opened>,
     ) -> io::Result<JoinHandle<()>> {
         let mut config = self.config.clone();
@@ -279,7 +282,13 @@ impl ShardStarter {
                 // The receiver learns it from the closed channel.
                 Err(_) => return,
             };
-            let shard = match Shard::open(&*real_disk, config, metadata.as_deref(), clock.now()) {
+            let recovered = Recovery::begin(&*real_disk, config).and_then(|recovery| {
+                // A closed channel is the first shard's failure, which it has told.
+                let metadata = metadata.map(|metadata| metadata.recv()).transpose();
+                let metadata = metadata.map_err(|_| ShardOpenError::NoMetadata)?;
+                Shard::recover(recovery, metadata.as_deref(), clock.now())
+            });
+            let shard = match recovered {
                 Ok(shard) => shard,
                 Err(error) => {
                     let _ = opened.send(Err(error));
@@ -293,7 +302,7 @@ impl ShardStarter {
                 );
             }
             // Before the shard's first step: what comes later reaches the others as mail.
-            let encoded = shard.metadata().encode();
+            let encoded = (number == 0).then(|| shard.metadata().encode());
             let host = ShardHost::new(shard, clock, disk, mailboxes, open_sockets, limits);
             if opened.send(Ok(encoded)).is_err() {
                 return;

@@ -2,12 +2,12 @@
 //! damage, which the examination has to name. `KOINE_BITFLIPS=all` takes every bit, else a sample.
 
 use super::*;
-use crate::doctor::{self, examine, Finding, Report};
+use crate::doctor::{self, examine, repair, Finding, Remedy, Report};
 use crate::shard::checkpoint::encode_group;
 use koine_base::disk::{Disk, Survival};
 use koine_broker::metadata::StreamOwner;
 use koine_broker::offsets::CommittedOffset;
-use koine_log::{Completion, Fault, OpenError, ReadError, ReadOutcome};
+use koine_log::{Completion, OpenError, ReadError, ReadOutcome};
 use std::collections::BTreeMap;
 
 const SHARDS: u16 = 1;
@@ -396,4 +396,59 @@ fn the_examination_and_a_start_agree() {
         *(if opened.is_err() { &mut refused } else { &mut started }) += 1;
     }
     assert!(refused > 8 && started > 30, "{refused} refused, {started} started");
+}
+
+/// Damage in the WAL, repaired: the node starts, and lacks what was said and nothing else.
+#[test]
+fn repaired_data_lacks_only_what_was_said() {
+    let disk = store();
+    let sound = contents(&disk.fork()).expect("sound");
+    let wal = find(&disk, "/wal/", &news(17)).0;
+    let size = disk.contents(&wal).expect("it is listed").len() as u64;
+    let mut rng = koine_base::rng::Rng::new(3);
+    let (mut replaced, mut lost) = (0, 0);
+    for round in 0..150 {
+        let trial = disk.fork();
+        let at = 4096 + rng.below(size - 4096);
+        match round {
+            0 => spoil(&trial, &wal, 0, 20),
+            _ => spoil(&trial, &wal, at, (1 + rng.below(900)).min(size - at)),
+        }
+        let before = report(&trial);
+        let why = format!("round {round}: {:?}", before.findings);
+        let remedies = repair(&trial, &before).expect("the disk works");
+        if !before.prevents_start() {
+            continue;
+        }
+        assert!(!remedies.contains(&Remedy::Hopeless), "{why}");
+        replaced += 1;
+        let after = report(&trial);
+        assert!(after.findings.is_empty(), "{why}, then {:?}", after.findings);
+        let found = contents(&trial).unwrap_or_else(|error| panic!("{why}: {error}"));
+        let affected: Vec<&doctor::Affected> =
+            before.findings.iter().flat_map(|finding| &finding.affected).collect();
+        for (id, (_, end, batches)) in &sound.streams {
+            let (_, found_end, found_batches) = &found.streams[id];
+            let and_more = before.findings.iter().any(|finding| finding.and_more);
+            assert!(found_end == end || and_more && found_end < end, "{why}");
+            for batch in batches {
+                let header = batch::BatchHeader::new(batch).expect("sound");
+                let (base, next) = (header.base_offset(), header.next_offset());
+                let is_lost = base >= *found_end
+                    || affected.iter().any(|affected| {
+                        affected.stream == *id && affected.start < next && base < affected.end
+                    });
+                assert_eq!(found_batches.contains(batch), !is_lost, "{why}: {id} {base}");
+                lost += u64::from(is_lost);
+            }
+        }
+        // It goes on from there, and what is left is delivered past the holes.
+        let mut node = Node::open_with(&trial, SHARDS, tiny);
+        let client = node.connect(0);
+        let queue = *sound.streams.keys().next().expect("the queue is the first");
+        node.publish(&client, &[queue], "after the repair");
+        let got = deliveries(node.ask(&client, attach(queue, 1, 1000)));
+        assert_eq!(bodies(&got).last().map(String::as_str), Some("after the repair"), "{why}");
+    }
+    assert!(replaced > 30 && lost > 10, "{replaced} repaired, {lost} batches lost");
 }

@@ -1,6 +1,10 @@
 //! What is damaged in the data of a node that is not running, in its own terms: which topic or queue, and
 //! which offsets. It must never change anything; what it cannot know it says so.
 
+mod repair;
+
+pub use repair::{repair, Remedy};
+
 use crate::entry::{operations, Operation};
 use crate::layout::Layout;
 use crate::shard::doctor::{decode_commands, decode_metadata, is_entry, stream_ends};
