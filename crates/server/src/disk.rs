@@ -39,6 +39,12 @@ impl RealDisk {
         RealDisk { writes: false, ..Self::new(root) }
     }
 
+    /// Size of the device that the files are on, for marks that are a share of it.
+    pub fn total_bytes(&self) -> io::Result<u64> {
+        let figures = rustix::fs::statvfs(&self.root)?;
+        Ok(figures.f_blocks.saturating_mul(figures.f_frsize))
+    }
+
     fn locate(&self, path: &str) -> PathBuf {
         if path.is_empty() {
             return self.root.clone();
@@ -227,5 +233,6 @@ mod tests {
         disk.remove("a/2").unwrap();
         assert!(disk.list("a").unwrap().is_empty());
         assert!(disk.free_bytes().unwrap() > 0);
+        assert!(disk.total_bytes().unwrap() >= disk.free_bytes().unwrap());
     }
 }

@@ -64,6 +64,12 @@ fn act(command: Command, started: Instant) -> Result<ExitCode, String> {
                 .map_err(|error| error.to_string())?;
             let _ = writeln!(out, "{text}");
         }
+        Command::Status(command) => {
+            let address = admin_address(&command.flags)?;
+            let text = cli::admin::status(&command, &address, Style::of_stdout())
+                .map_err(|error| error.to_string())?;
+            let _ = writeln!(out, "{text}");
+        }
         Command::Tail(command) => {
             let address = admin_address(&command.flags)?;
             cli::tail::run(&command, &address, &mut out).map_err(|error| error.to_string())?;

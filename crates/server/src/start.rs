@@ -12,10 +12,15 @@ use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{signal, SignalKind};
 
-/// Runs until SIGTERM or SIGINT; a second signal ends the process at once.
+/// A stop that takes longer has met a disk or thread that does not answer. Below the half minute after
+/// which orchestrators kill.
+const STOP_MAX: Duration = Duration::from_secs(28);
+
+/// Runs until SIGTERM or SIGINT; a second signal ends the process at once, and so does the end of
+/// [`STOP_MAX`]. What was acknowledged is safe either way.
 pub fn run(config: &Config, started: Instant) -> Result<(), String> {
     logging::start(&config.log);
     let signals = Signals::new()?;
@@ -38,6 +43,7 @@ pub fn run(config: &Config, started: Instant) -> Result<(), String> {
     signals.wait();
     tracing::info!("stopping");
     signals.exit_on_next();
+    exit_after(STOP_MAX);
     broker.stop();
     tracing::info!("stopped");
     Ok(())
@@ -73,6 +79,14 @@ impl Signals {
             std::process::exit(130);
         });
     }
+}
+
+fn exit_after(wait: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(wait);
+        tracing::error!("the stop takes too long; ending without it");
+        std::process::exit(1);
+    });
 }
 
 async fn one_signal() {

@@ -7,14 +7,14 @@
 //! beginnings of frames are not counted; a connection has at most [`FRAME_BYTES_FREE`] of them.
 
 use super::{Shard, Work};
-use bytes::BytesMut;
 use koine_base::{ConnectionId, Moment, Now, ShardId};
 use koine_broker::metadata::{Command, Refusal};
 use koine_broker::overload::Alarms;
 use koine_broker::session::{Event, Protocol, Request, Route, Session};
 use std::collections::{BTreeSet, VecDeque};
 
-/// What a connection may hold of a frame without asking: one read from its socket.
+/// What a connection may announce without asking: about one read from its socket, which is also what
+/// lies here of one that is not read on.
 const FRAME_BYTES_FREE: usize = 64 << 10;
 
 /// The memory alarm stays this long at least: telling all sessions has its price.
@@ -337,10 +337,9 @@ impl Shard {
     }
 
     /// Counts what a step of input has left to be kept.
-    pub(super) fn count_input(&mut self, id: ConnectionId, input: &BytesMut) {
+    pub(super) fn count_input(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let announced = connection.session.as_deref().map_or(0, Session::announced_bytes);
-        let announced = announced.max(input.len());
         self.load.count_input(id, &mut connection.held, announced, self.now.moment);
     }
 
@@ -438,11 +437,5 @@ impl Shard {
         if let Some(connection) = self.connections.get(&from) {
             self.meters[connection.protocol.index()].dropped_no_space += 1;
         }
-    }
-
-    fn connection_ids(&self) -> Vec<ConnectionId> {
-        let mut ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
-        ids.sort_unstable();
-        ids
     }
 }

@@ -115,6 +115,10 @@ pub struct Shard {
     /// Bytes handed out to connections whose sockets have not taken them yet.
     untaken: HashMap<ConnectionId, dispatch::Untaken>,
     load: load::Load,
+    /// The node stops.
+    is_leaving: bool,
+    /// Connections that have nothing to wait for before their goodbye.
+    leaving: Vec<ConnectionId>,
     next_ticket: u64,
     reads: HashMap<ReadToken, (StreamId, ReadPurpose)>,
     /// Pulls that wait for their stream's window to be read.
@@ -254,7 +258,7 @@ impl Shard {
             if self.queue.is_empty() {
                 self.flush_sessions();
             }
-            if self.queue.is_empty() && !self.note_load() {
+            if self.queue.is_empty() && !self.say_goodbyes() && !self.note_load() {
                 break;
             }
         }

@@ -71,7 +71,7 @@ impl Shard {
     pub fn receive(&mut self, now: Now, id: ConnectionId, input: &mut BytesMut) {
         self.now = now;
         self.step(id, |session, ctx| session.receive(input, ctx));
-        self.count_input(id, input);
+        self.count_input(id);
         self.run();
     }
 
@@ -95,15 +95,39 @@ impl Shard {
         self.run();
     }
 
-    /// Says goodbye to every peer, in each protocol's way.
+    /// Says goodbye to every peer, in each protocol's way: to those whose publishes are all committed at
+    /// once, to the others as soon as theirs are, and until then nobody's input is read. Called again,
+    /// it waits for nothing.
     pub fn shut_down(&mut self, now: Now) {
         self.now = now;
-        let mut ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
-        ids.sort_unstable();
-        for id in ids {
-            self.step(id, |session, ctx| session.shutdown(ctx));
+        let waits = !std::mem::replace(&mut self.is_leaving, true);
+        for id in self.connection_ids() {
+            if !waits || !self.has_publishes(id) {
+                self.leaving.push(id);
+            }
         }
         self.run();
+    }
+
+    fn has_publishes(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_some_and(|connection| connection.publish_bytes_in_flight > 0)
+    }
+
+    /// Sessions that have nothing to wait for any more say goodbye. True if there were any.
+    pub(super) fn say_goodbyes(&mut self) -> bool {
+        let leaving = std::mem::take(&mut self.leaving);
+        for id in &leaving {
+            if self.connections.get(id).is_some_and(|connection| !connection.output.close) {
+                self.step(*id, |session, ctx| session.shutdown(ctx));
+            }
+        }
+        !leaving.is_empty()
+    }
+
+    pub(super) fn connection_ids(&self) -> Vec<ConnectionId> {
+        let mut ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Connections with new output, or whose [`Self::wants_input`] may have changed.
@@ -123,10 +147,11 @@ impl Shard {
 
     /// False: leave what the peer sends in the socket.
     pub fn wants_input(&self, id: ConnectionId) -> bool {
-        self.connections.get(&id).is_some_and(|connection| {
-            connection.is_read(&self.config.limits)
-                && connection.session.as_ref().is_some_and(|session| session.wants_input())
-        })
+        !self.is_leaving
+            && self.connections.get(&id).is_some_and(|connection| {
+                connection.is_read(&self.config.limits)
+                    && connection.session.as_ref().is_some_and(|session| session.wants_input())
+            })
     }
 
     /// The socket took some of the output: consumers that waited for it go on.
@@ -174,8 +199,12 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let before = connection.publish_bytes_in_flight;
         connection.publish_bytes_in_flight = before.saturating_sub(bytes);
-        if before >= limit && connection.publish_bytes_in_flight < limit {
+        let left = connection.publish_bytes_in_flight;
+        if before >= limit && left < limit {
             self.changed.push(id);
+        }
+        if self.is_leaving && before > 0 && left == 0 {
+            self.leaving.push(id);
         }
     }
 

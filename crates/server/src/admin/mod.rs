@@ -69,14 +69,9 @@ impl AdminSession {
         self.next_job += 1;
         self.jobs.insert(id, Job::new(call.answer));
         let started = match call.request {
-            AdminRequest::Ready => {
-                self.shape(id, Shape::Item);
-                self.push_row(id, json!({"status": "ready"}));
-                Ok(())
+            AdminRequest::Ready | AdminRequest::Status | AdminRequest::Metrics { .. } => {
+                Err(AdminError::Unsupported("this is answered before it comes here".to_owned()))
             }
-            AdminRequest::Metrics { .. } => Err(AdminError::Unsupported(
-                "metrics are put together before they come here".to_owned(),
-            )),
             AdminRequest::List { kind, after, limit } => {
                 self.list(id, kind, after.as_deref(), limit, ctx);
                 Ok(())

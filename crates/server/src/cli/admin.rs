@@ -1,6 +1,6 @@
-//! `koine topics|queues|groups|sessions ...`: one call to the admin API, shown as a table or as JSON.
+//! `koine status|topics|queues|groups|sessions ...`: one call to the admin API, shown as a table or as JSON.
 
-use super::{AdminCommand, Verb};
+use super::{AdminCommand, StatusCommand, Verb};
 use crate::http::client::{self, ClientError};
 use crate::http::{percent, Kind};
 use crate::terminal::{table, Style};
@@ -68,6 +68,12 @@ pub fn run(command: &AdminCommand, address: &str, style: Style) -> Result<String
             Ok(if command.json { pretty(&value) } else { format!("deleted {name}") })
         }
     }
+}
+
+/// What `koine status` prints.
+pub fn status(command: &StatusCommand, address: &str, style: Style) -> Result<String, ClientError> {
+    let value = client::request(address, "GET", "/koine/v1/status", None)?;
+    Ok(if command.json { pretty(&value) } else { description(&value, style) })
 }
 
 /// Follows the pages of a list: `{"items": [...], "next": NAME or null}`.

@@ -12,6 +12,7 @@ pub fn version() -> String {
 pub fn general() -> String {
     "Koine: one broker for Kafka, AMQP 0-9-1 and MQTT clients.\n\n\
      koine [start] [FLAGS]           run the broker (koine start --help lists the flags)\n\
+     koine status                    how the running broker is: its alarms and what it holds\n\
      koine topics   [list|describe NAME|create NAME|delete NAME]\n\
      koine queues   [list|describe NAME|create NAME|delete NAME]\n\
      koine groups   [list|describe NAME|delete NAME]\n\
@@ -64,6 +65,14 @@ pub fn admin(kind: Kind) -> String {
         "koine {name} delete NAME\n\n--http HOST:PORT says where the broker is (127.0.0.1:15672)."
     );
     text
+}
+
+pub fn status() -> String {
+    "koine status [--json]\n\n\
+     Shows how the running broker is: connections, free disk space, what connections hold, and why\n\
+     publishers wait, if they do. The exit code is 0 all the same.\n\
+     --http HOST:PORT says where the broker is (127.0.0.1:15672).\n"
+        .to_owned()
 }
 
 pub fn tail() -> String {

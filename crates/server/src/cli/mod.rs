@@ -18,6 +18,7 @@ use std::path::PathBuf;
 pub enum Command {
     Start(Flags),
     Admin(AdminCommand),
+    Status(StatusCommand),
     Tail(TailCommand),
     Demo(DemoCommand),
     Doctor(DoctorCommand),
@@ -29,6 +30,13 @@ pub enum Command {
 pub struct AdminCommand {
     pub kind: Kind,
     pub verb: Verb,
+    pub json: bool,
+    /// Where the broker is: `--http`, `--config`.
+    pub flags: Flags,
+}
+
+#[derive(Debug)]
+pub struct StatusCommand {
     pub json: bool,
     /// Where the broker is: `--http`, `--config`.
     pub flags: Flags,
@@ -88,8 +96,9 @@ impl From<lexopt::Error> for UsageError {
     }
 }
 
-const SUBCOMMANDS: [&str; 10] = [
-    "start", "topics", "queues", "groups", "sessions", "tail", "demo", "doctor", "help", "version",
+const SUBCOMMANDS: [&str; 11] = [
+    "start", "status", "topics", "queues", "groups", "sessions", "tail", "demo", "doctor", "help",
+    "version",
 ];
 const VERBS: [&str; 4] = ["list", "describe", "create", "delete"];
 
@@ -107,6 +116,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Us
     let mut parser = Parser::from_args(arguments);
     match subcommand.as_str() {
         "start" => read_start(&mut parser),
+        "status" => read_status(&mut parser),
         "tail" => read_tail(&mut parser),
         "demo" => read_demo(&mut parser),
         "doctor" => read_doctor(&mut parser),
@@ -171,6 +181,24 @@ fn take_address(parser: &mut Parser, name: &str, flags: &mut Flags) -> Result<bo
         "http" | "config" => take_setting(parser, name, flags),
         _ => Ok(false),
     }
+}
+
+fn read_status(parser: &mut Parser) -> Result<Command, UsageError> {
+    let mut command = StatusCommand { json: false, flags: Flags::default() };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Command::Show(help::status())),
+            Long("json") => command.json = true,
+            Long(flag) => {
+                let flag = flag.to_owned();
+                if !take_address(parser, &flag, &mut command.flags)? {
+                    return Err(unknown_flag(&flag, &["json", "http", "config"]));
+                }
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Command::Status(command))
 }
 
 fn read_admin(kind: Kind, parser: &mut Parser) -> Result<Command, UsageError> {

@@ -53,6 +53,7 @@ fn subcommands() {
     };
     assert_eq!((doctor.data, doctor.json, doctor.repair), (Some(PathBuf::from("d")), true, false));
     assert!(read(words("doctor d e")).is_err() && read(words("doctor --kafka off")).is_err());
+    assert!(matches!(read(words("status --json")), Ok(Command::Status(status)) if status.json));
     let Ok(Command::Demo(demo)) = read(words("demo --speed 1000x --full")) else {
         panic!("not a demo")
     };

@@ -26,6 +26,13 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The default tail cache never takes more than this, however large the machine.
 const TAIL_CACHE_BYTES_MAX: u64 = 4 << 30;
 
+/// Free disk space that is kept by default, on disks that are large enough.
+const DISK_FREE_BYTES_DEFAULT: u64 = 1 << 30;
+/// What the log itself leaves free, see `free_bytes_min` of its configuration.
+const DISK_RESERVE_BYTES: u64 = 64 << 20;
+/// Less than this would not let one connection work.
+const CONNECTION_MEMORY_BYTES_MIN: u64 = 1 << 20;
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub data: PathBuf,
@@ -73,6 +80,8 @@ pub enum LogFormat {
 pub struct Storage {
     pub tail_cache: Size,
     pub wal_file_bytes: u64,
+    /// Free disk space below which nothing is published; `None` has the default of the disk.
+    pub free_min: Option<Size>,
 }
 
 /// When a write is acknowledged (design: fsync, replicated, memory).
@@ -101,6 +110,8 @@ pub struct Limits {
     pub request_bytes: u64,
     /// Unsent bytes of one connection at which the broker stops reading from it.
     pub output_bytes: u64,
+    /// What all connections together may hold.
+    pub memory: Size,
 }
 
 fn loopback(port: u16) -> Option<Listen> {
@@ -123,7 +134,11 @@ impl Default for Config {
             insecure: false,
             shards: cores.min(8) as u16,
             log: Log { level: Level::INFO, format: LogFormat::Text },
-            storage: Storage { tail_cache: Size::Percent(25), wal_file_bytes: 256 << 20 },
+            storage: Storage {
+                tail_cache: Size::Percent(25),
+                wal_file_bytes: 256 << 20,
+                free_min: None,
+            },
             topics: Topics {
                 auto_create: true,
                 partitions: 1,
@@ -136,6 +151,7 @@ impl Default for Config {
                 message_bytes: 16 << 20,
                 request_bytes: 100 << 20,
                 output_bytes: 4 << 20,
+                memory: Size::Percent(20),
             },
         }
     }
@@ -310,6 +326,22 @@ impl Config {
             Size::Percent(_) => bytes.min(TAIL_CACHE_BYTES_MAX),
             Size::Bytes(_) => bytes,
         }
+    }
+
+    /// Bytes that connections may hold on a machine with `memory_bytes`.
+    pub fn connection_memory_bytes(&self, memory_bytes: u64) -> u64 {
+        self.limits.memory.of(memory_bytes).max(CONNECTION_MEMORY_BYTES_MIN)
+    }
+
+    /// Free space below which nothing is published, on a disk of `disk_bytes`. The default leaves every
+    /// shard room for one more file of its write-ahead log, so that consumers can go on settling.
+    pub fn disk_free_bytes_min(&self, disk_bytes: u64, shard_count: u16) -> u64 {
+        if let Some(size) = self.storage.free_min {
+            return size.of(disk_bytes);
+        }
+        let logs = self.storage.wal_file_bytes.saturating_mul(u64::from(shard_count));
+        let share = DISK_FREE_BYTES_DEFAULT.min(disk_bytes / 10);
+        share.max(logs.saturating_add(DISK_RESERVE_BYTES))
     }
 
     /// Every listener that is on, by the key that configures it.

@@ -109,6 +109,15 @@ pub const SETTINGS: &[Setting] = &[
         Ok(())
     }),
     setting(
+        "storage.free_min",
+        "SIZE|PERCENT",
+        "free disk space below which publishers wait (1GiB, or a tenth of a small disk, and always enough for the log)",
+        |c, v| {
+            c.storage.free_min = Some(value::size(v)?);
+            Ok(())
+        },
+    ),
+    setting(
         "topics.auto_create",
         "true|false",
         "create missing topics on first use (true)",
@@ -161,6 +170,15 @@ pub const SETTINGS: &[Setting] = &[
         "unsent bytes of one connection before reading stops (4MiB)",
         |c, v| {
             c.limits.output_bytes = value::bytes_in(v, 64 << 10, 1 << 30)?;
+            Ok(())
+        },
+    ),
+    setting(
+        "limits.memory",
+        "SIZE|PERCENT",
+        "what all connections together may hold, unsent output included (20%)",
+        |c, v| {
+            c.limits.memory = value::size(v)?;
             Ok(())
         },
     ),

@@ -67,6 +67,8 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq)]
 pub enum AdminRequest {
     Ready,
+    /// How the node is: its alarms, and what its connections hold.
+    Status,
     Metrics {
         format: Format,
     },
@@ -271,6 +273,7 @@ fn refusal(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes
 fn index() -> Response<Full<Bytes>> {
     let text = "Koine: health, metrics and the admin API.\n\n\
                 GET    /health/live\nGET    /health/ready\nGET    /metrics\n\
+                GET    /koine/v1/status\n\
                 GET    /koine/v1/{topics,queues,groups,sessions}?after=NAME&limit=N\n\
                 GET    /koine/v1/{topics,queues,groups,sessions}/NAME\n\
                 POST   /koine/v1/{topics,queues}          {\"name\": ...}\n\

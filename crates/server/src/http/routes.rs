@@ -53,6 +53,7 @@ pub fn route(target: &Target<'_>) -> Result<Route, Refusal> {
         ["health", "live"] => only_get(Route::Live),
         ["health", "ready"] => only_get(Route::Ask(AdminRequest::Ready)),
         ["metrics"] => only_get(Route::Ask(AdminRequest::Metrics { format: target.format })),
+        ["koine", "v1", "status"] => only_get(Route::Ask(AdminRequest::Status)),
         ["koine", "v1", "tail", name] if get => tail(name, target.query),
         ["koine", "v1", "tail", _] => Err(Refusal::WrongMethod { allow: "GET" }),
         ["koine", "v1", kind] => {
@@ -182,6 +183,7 @@ mod tests {
         check("GET /", Ok(Route::Index));
         check("GET /health/live", Ok(Route::Live));
         check("GET /health/ready", ask(AdminRequest::Ready));
+        check("GET /koine/v1/status", ask(AdminRequest::Status));
         check("GET /metrics", ask(AdminRequest::Metrics { format: Format::Text }));
         check("GET /koine/v1/topics", ask(AdminRequest::List { kind, after: None, limit: 1000 }));
         let after = Some("a b".to_owned());

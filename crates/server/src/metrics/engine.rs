@@ -24,7 +24,12 @@ pub fn merge_meter(sum: &mut Meter, other: &Meter) {
     sum.redelivered += other.redelivered;
     sum.unroutable += other.unroutable;
     sum.dropped_slow += other.dropped_slow;
+    sum.dropped_memory += other.dropped_memory;
+    sum.dropped_no_space += other.dropped_no_space;
+    sum.dropped_backlog_full += other.dropped_backlog_full;
     sum.dropped_undeliverable += other.dropped_undeliverable;
+    sum.evicted += other.evicted;
+    sum.blocked += other.blocked;
     sum.violations += other.violations;
     sum.requests += other.requests;
     sum.request_errors += other.request_errors;
@@ -74,6 +79,16 @@ const FAMILIES: &[Family] = &[
         read: |meter| meter.violations,
     },
     Family {
+        name: "koine_publishers_blocked_total",
+        help: "Times that a connection was made to wait with a publish because of an alarm.",
+        read: |meter| meter.blocked,
+    },
+    Family {
+        name: "koine_connections_evicted_total",
+        help: "Connections closed because they kept memory that others waited for.",
+        read: |meter| meter.evicted,
+    },
+    Family {
         name: "koine_requests_total",
         help: "Requests of clients.",
         read: |meter| meter.requests,
@@ -101,11 +116,15 @@ pub fn expose_meters(page: &mut Exposition, meters: &[Meter; 3]) {
     }
     page.counter("koine_messages_dropped_total", "Volatile or undeliverable messages dropped.");
     for (protocol, meter) in rows() {
-        page.sample(&[("protocol", protocol), ("reason", "slow_receiver")], meter.dropped_slow);
-        page.sample(
-            &[("protocol", protocol), ("reason", "undeliverable")],
-            meter.dropped_undeliverable,
-        );
+        for (reason, count) in [
+            ("slow_receiver", meter.dropped_slow),
+            ("memory", meter.dropped_memory),
+            ("no_space", meter.dropped_no_space),
+            ("backlog_full", meter.dropped_backlog_full),
+            ("undeliverable", meter.dropped_undeliverable),
+        ] {
+            page.sample(&[("protocol", protocol), ("reason", reason)], count);
+        }
     }
     page.histogram_family("koine_delivery_latency_seconds", "Time from append to delivery.");
     for (protocol, meter) in rows() {

@@ -4,6 +4,7 @@
 pub mod engine;
 pub mod exposition;
 pub mod histogram;
+pub mod load;
 pub mod objects;
 
 use crate::machine::ProcessUse;

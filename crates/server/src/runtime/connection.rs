@@ -6,21 +6,26 @@
 
 use super::shard_host::ShardHost;
 use crate::metrics::{CloseReason, Protocol};
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use koine_base::ConnectionId;
 use std::io::{self, IoSlice};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-/// Most bytes of one read: bounds how long one connection holds the shard.
+/// Most bytes of one read: bounds how long one connection holds the shard, and what lies in memory of a
+/// peer that is not read on.
 const READ_BYTES: usize = 64 << 10;
 const SCRATCH_BYTES: usize = 256 << 10;
 /// Pieces of one vectored write.
 const PIECES_PER_WRITE: usize = 64;
 /// A rest up to this size is copied out of the shared block, which can then be freed.
 const REST_BYTES_COPIED_MAX: usize = 4 << 10;
+/// How long a peer has to read what is left for it when its session is through. A peer that reads
+/// nothing would keep its connection for ever.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
 /// How long a closed connection waits for its peer to read the goodbye.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -44,14 +49,16 @@ pub async fn serve(
 /// What the shard wants of the socket now.
 struct Wish {
     input: bool,
-    /// Nothing more to write, and the session is through.
+    /// The session is through.
     close: bool,
+    /// Nothing is left to write.
+    silent: bool,
 }
 
 fn wish(host: &ShardHost, id: ConnectionId) -> Wish {
     host.with_shard(|shard| {
         let silent = shard.output(id).is_none_or(|output| output.is_empty());
-        Wish { input: shard.wants_input(id), close: silent && shard.wants_close(id) }
+        Wish { input: shard.wants_input(id), close: shard.wants_close(id), silent }
     })
 }
 
@@ -66,13 +73,17 @@ async fn exchange(
     let mut had_appetite = true;
     // The last step used some of the input up: what it left may be whole frames that had to wait.
     let mut progressed = false;
+    let mut close_by = None;
     loop {
         let Ok(all_written) = write(host, socket, id, protocol) else {
             return CloseReason::Peer;
         };
         let wish = wish(host, id);
         if wish.close {
-            return host.own_reason();
+            if wish.silent {
+                return host.own_reason();
+            }
+            close_by.get_or_insert_with(|| Instant::now() + LAST_WORDS_MAX);
         }
         let appetite_back = wish.input && !had_appetite;
         had_appetite = wish.input;
@@ -99,7 +110,16 @@ async fn exchange(
                 }
             }
             () = news.notified() => {}
+            () = until(close_by) => return host.own_reason(),
         }
+    }
+}
+
+/// Never, without a time.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -122,14 +142,14 @@ fn step(host: &std::rc::Rc<ShardHost>, id: ConnectionId, input: &mut BytesMut) -
 fn read(host: &ShardHost, socket: &TcpStream, input: &mut BytesMut) -> io::Result<usize> {
     if !input.is_empty() {
         input.reserve(READ_BYTES);
-        return socket.try_read_buf(input);
+        return socket.try_read_buf(&mut input.limit(READ_BYTES));
     }
     let mut scratch = host.scratch.borrow_mut();
     if scratch.capacity() < READ_BYTES {
         // Reuses the block if nobody holds a piece of it any more.
         scratch.reserve(SCRATCH_BYTES);
     }
-    let count = socket.try_read_buf(&mut *scratch)?;
+    let count = socket.try_read_buf(&mut (&mut *scratch).limit(READ_BYTES))?;
     *input = scratch.split();
     Ok(count)
 }

@@ -2,12 +2,13 @@
 //! shards, and leads the shutdown.
 
 use super::mailbox::{Accepted, Mailbox, Message};
+use super::overload::{self, Marks};
 use super::report::ShardReport;
 use crate::disk::RealDisk;
 use crate::http::{self, AdminAnswer, AdminCall, AdminError, AdminRequest, Kind};
 use crate::machine;
 use crate::metrics::exposition::{Exposition, Format};
-use crate::metrics::{engine, objects, Protocol, RuntimeCounts, Surroundings};
+use crate::metrics::{engine, load, objects, Protocol, RuntimeCounts, Surroundings};
 use koine_base::disk::Disk;
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
@@ -18,8 +19,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{spawn_local, JoinHandle};
 
+/// How long publishes under way have to be committed and answered before peers get their goodbye. Only
+/// a disk that does not go on takes so long.
+const FINISH_MAX: Duration = Duration::from_secs(5);
 /// How long peers have to take their goodbye.
-const GOODBYE_MAX: Duration = Duration::from_secs(3);
+const GOODBYE_MAX: Duration = Duration::from_secs(6);
 /// How long the log has to become quiet afterwards.
 const QUIET_MAX: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -33,6 +37,7 @@ pub struct Front {
     pub disk: Arc<RealDisk>,
     pub connections_max: u32,
     pub memory_bytes: u64,
+    pub marks: Marks,
     pub started_unix_seconds: f64,
     /// Sockets refused because too many were open; counted here because no shard saw them.
     pub refused: RefCell<RuntimeCounts>,
@@ -126,6 +131,16 @@ impl Front {
                         let _ = call.answer.send(front.metrics(format).await);
                     });
                 }
+                AdminRequest::Ready | AdminRequest::Status => {
+                    let front = Rc::clone(&self);
+                    spawn_local(async move {
+                        let answer = match call.request {
+                            AdminRequest::Ready => front.ready().await,
+                            _ => front.status().await,
+                        };
+                        let _ = call.answer.send(answer);
+                    });
+                }
                 // The admin session lives on the first shard.
                 _ => self.mailboxes[0].post(Message::Admin(call)),
             }
@@ -133,7 +148,7 @@ impl Front {
     }
 
     /// Of every shard, or `None` if one is gone.
-    async fn reports(&self) -> Option<Vec<ShardReport>> {
+    pub async fn reports(&self) -> Option<Vec<ShardReport>> {
         let mut asked = Vec::new();
         for mailbox in &self.mailboxes {
             let (answer, answered) = oneshot::channel();
@@ -168,6 +183,7 @@ impl Front {
                 .for_each(|(sum, meter)| engine::merge_meter(sum, meter));
         }
         counts.expose(&mut page);
+        load::expose(&mut page, &overload::sum(&reports), &self.marks.figures);
         engine::expose_meters(&mut page, &meters);
         let logs: Vec<koine_log::Stats> = reports.iter().map(|report| report.log).collect();
         engine::expose_logs(&mut page, &logs);
@@ -193,10 +209,17 @@ impl Front {
         }
     }
 
-    /// Says goodbye to every peer, waits until the log is quiet, and ends the shards' threads.
+    /// Says goodbye to every peer, waits until the log is quiet, and ends the shards' threads. Takes less
+    /// than the half minute that orchestrators grant.
     pub async fn shut_down(&self) {
-        self.mailboxes.iter().for_each(|mailbox| mailbox.post(Message::ShutDown));
-        self.until(GOODBYE_MAX, |report| report.sockets == 0).await;
+        let say_goodbye =
+            || self.mailboxes.iter().for_each(|mailbox| mailbox.post(Message::ShutDown));
+        say_goodbye();
+        if !self.until(FINISH_MAX, |report| report.sockets == 0).await {
+            // Now to everybody, whatever is still under way: it was not acknowledged.
+            say_goodbye();
+            self.until(GOODBYE_MAX, |report| report.sockets == 0).await;
+        }
         if !self.until(QUIET_MAX, |report| report.is_quiet).await {
             tracing::warn!(
                 "stopping although the log is still busy; what was acknowledged is safe"

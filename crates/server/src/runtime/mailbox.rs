@@ -31,7 +31,9 @@ pub enum Message {
     Accepted(Accepted),
     Admin(AdminCall),
     Report(oneshot::Sender<ShardReport>),
-    /// Say goodbye to all peers.
+    /// Free disk space is below its mark, or not any more.
+    DiskLow(bool),
+    /// Say goodbye to all peers; the second time to those with something under way as well.
     ShutDown,
     /// End the thread.
     Stop,

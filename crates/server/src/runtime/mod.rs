@@ -14,6 +14,7 @@ mod fail_stop;
 mod front;
 mod mailbox;
 pub mod node_file;
+mod overload;
 mod protocols;
 mod report;
 mod shard_host;
@@ -35,6 +36,7 @@ use koine_broker::session::{NodeInfo, Protocol};
 use koine_cluster::{Layout, Recovery, Shard, ShardConfig, ShardOpenError, Voters};
 use mailbox::Mailbox;
 use node_file::{Node, NodeFileError};
+use overload::Marks;
 use shard_host::ShardHost;
 use std::fmt;
 use std::io;
@@ -122,6 +124,11 @@ impl Broker {
             disk_threads::start(&disk, &mailboxes).map_err(StartError::Thread)?;
         let open_sockets = Arc::new(AtomicU32::new(0));
         let memory_bytes = machine::memory_bytes();
+        let disk_bytes = disk.total_bytes().unwrap_or(u64::MAX);
+        let marks = Marks::new(
+            config.disk_free_bytes_min(disk_bytes, node.shard_count),
+            config.connection_memory_bytes(memory_bytes),
+        );
         let starter = ShardStarter {
             config: shard_config(config, &node, kafka_port, memory_bytes),
             clock: Clock::start(),
@@ -138,6 +145,7 @@ impl Broker {
             open_sockets,
             connections_max: config.limits.connections,
             memory_bytes,
+            marks,
             started_unix_seconds: since.map_or(0.0, |since| since.as_secs_f64()),
         };
         let (stop, stopped) = oneshot::channel();
@@ -217,6 +225,7 @@ fn shard_config(
             message_bytes_max: config.limits.message_bytes as usize,
             request_bytes_max: config.limits.request_bytes as usize,
             output_bytes_max: config.limits.output_bytes as usize,
+            memory_bytes_max: config.connection_memory_bytes(memory_bytes) as usize,
             ..Limits::default()
         },
         dialects: protocols::DIALECTS,
@@ -319,6 +328,7 @@ struct FrontStarter {
     open_sockets: Arc<AtomicU32>,
     connections_max: u32,
     memory_bytes: u64,
+    marks: Marks,
     started_unix_seconds: f64,
 }
 
@@ -355,15 +365,19 @@ impl FrontStarter {
             disk: self.disk,
             connections_max: self.connections_max,
             memory_bytes: self.memory_bytes,
+            marks: self.marks,
             started_unix_seconds: self.started_unix_seconds,
             refused: Default::default(),
             next_shard: Default::default(),
             open_sockets: self.open_sockets,
         });
+        // Before anybody connects: a start on a full disk begins with the alarm.
+        front.look_at_disk();
         if !front.until_serving().await {
             let _ = ready.send(Err(StartError::NotServing));
             return;
         }
+        let disk_watch = tokio::task::spawn_local(Rc::clone(&front).watch_disk());
         let tasks = match listening(bound) {
             Ok(listening) => front.listen(listening),
             Err(error) => {
@@ -375,6 +389,7 @@ impl FrontStarter {
         // A dropped sender means the same.
         let _ = stopped.await;
         tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        disk_watch.abort();
         front.shut_down().await;
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::metrics::RuntimeCounts;
 use koine_broker::session::Meter;
+use koine_cluster::shard::LoadStats;
 
 #[derive(Clone)]
 pub struct ShardReport {
@@ -9,6 +10,7 @@ pub struct ShardReport {
     /// In the order of [`crate::metrics::PROTOCOLS`].
     pub meters: [Meter; 3],
     pub log: koine_log::Stats,
+    pub load: LoadStats,
     /// Sessions may be connected.
     pub is_serving: bool,
     /// Nothing waits for the disk.

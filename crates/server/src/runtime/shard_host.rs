@@ -231,6 +231,10 @@ impl ShardHost {
             Message::Report(answer) => {
                 let _ = answer.send(self.report());
             }
+            Message::DiskLow(is_low) => {
+                let now = self.now();
+                self.with_shard(|shard| shard.set_disk_low(now, is_low));
+            }
             Message::ShutDown => self.shut_down(),
             Message::Stop => self.stopped.notify_one(),
         }
@@ -254,6 +258,10 @@ impl ShardHost {
 
     fn accept(self: &Rc<Self>, accepted: Accepted) {
         let Accepted { socket, protocol, remote, local } = accepted;
+        if self.is_stopping.get() {
+            self.open_sockets.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
         let socket = match into_tokio(socket) {
             Ok(socket) => socket,
             Err(error) => {
@@ -315,6 +323,7 @@ impl ShardHost {
             counts,
             meters: PROTOCOLS.map(|protocol: Protocol| shard.meter(protocol).clone()),
             log: shard.log_stats().to_owned(),
+            load: shard.load(),
             is_serving: shard.is_serving(),
             is_quiet: shard.is_quiet(),
             sockets,

@@ -122,6 +122,15 @@ impl Broker {
         (status, self.take_directory())
     }
 
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Until it has ended by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        wait::until("the end", STOP_LIMIT, || self.process.try_wait().unwrap())
+    }
+
     fn take_directory(&mut self) -> Directory {
         std::mem::replace(&mut self.directory, Directory(PathBuf::from("/nonexistent")))
     }

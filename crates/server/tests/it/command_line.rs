@@ -29,7 +29,7 @@ fn text(output: &Output) -> String {
 }
 
 /// The status and the body of an HTTP answer.
-fn http_get(address: &str, path: &str) -> (u16, String) {
+pub fn http_get(address: &str, path: &str) -> (u16, String) {
     let mut stream = open(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

@@ -9,9 +9,11 @@
 mod broker;
 mod clients;
 mod command_line;
+mod drain;
 mod hostile;
 mod matrix;
 mod once;
+mod overload;
 mod programs;
 mod shell;
 mod survive;

@@ -15,6 +15,7 @@ struct State {
     requests: Vec<Request>,
     events: Vec<Event>,
     evicted: bool,
+    told_goodbye: bool,
 }
 
 struct Peer(Rc<RefCell<State>>);
@@ -53,7 +54,10 @@ impl Session for Peer {
         Moment::NEVER
     }
     fn disconnected(&mut self, _ctx: &mut Context<'_>) {}
-    fn shutdown(&mut self, _ctx: &mut Context<'_>) {}
+    fn shutdown(&mut self, ctx: &mut Context<'_>) {
+        self.0.borrow_mut().told_goodbye = true;
+        ctx.out.close = true;
+    }
 }
 
 const MEMORY: Alarms = Alarms { disk: false, memory: true };
@@ -284,6 +288,58 @@ fn large_frames_are_let_in_one_after_the_other() {
     node.shards[0].disconnected(node.now, peers[0].0);
     pass(&mut node, 200);
     assert_eq!(node.shards[0].load(), LoadStats::default());
+}
+
+#[test]
+fn what_lies_here_of_a_peer_that_is_not_read_holds_nobody_up() {
+    let disk = MemoryDisk::new();
+    let mut node = open_with(&disk, Limits { memory_bytes_max: 256 << 10, ..Limits::default() });
+    let parked = peer(&mut node);
+    let mut input = BytesMut::from(&[0; 200 << 10][..]);
+    node.shards[0].receive(node.now, parked.0, &mut input);
+    assert_eq!(node.shards[0].load().incoming_bytes, 0);
+    let other = peer(&mut node);
+    assert!(announce(&mut node, &other, 1 << 20));
+}
+
+#[test]
+fn a_node_that_stops_answers_first_what_it_has_taken() {
+    let disk = MemoryDisk::new();
+    let mut node = open_with(&disk, Limits::default());
+    let client = node.connect(0);
+    let stream = node.queue(&client, "q");
+    let (sender, idle) = (peer(&mut node), peer(&mut node));
+    let publish = |node: &mut Node<'_>| {
+        let route = Route { streams: vec![stream], ..Route::default() };
+        let request = Request::Publish { token: Some(3), content: content(10), route, once: None };
+        sender.1.borrow_mut().requests.push(request);
+        node.shards[0].receive(node.now, sender.0, &mut BytesMut::new());
+    };
+    publish(&mut node);
+    node.shards[0].shut_down(node.now);
+    assert!(idle.1.borrow().told_goodbye && node.shards[0].wants_close(idle.0));
+    assert!(!sender.1.borrow().told_goodbye && !node.shards[0].wants_input(sender.0));
+    node.settle();
+    let state = sender.1.borrow();
+    assert!(matches!(state.events[..], [Event::Published { token: 3, result: Ok(()) }]));
+    assert!(state.told_goodbye && node.shards[0].wants_close(sender.0));
+}
+
+#[test]
+fn the_second_stop_waits_for_nothing() {
+    let disk = MemoryDisk::new();
+    let mut node = open_with(&disk, Limits::default());
+    let client = node.connect(0);
+    let stream = node.queue(&client, "q");
+    let sender = peer(&mut node);
+    let route = Route { streams: vec![stream], ..Route::default() };
+    let request = Request::Publish { token: Some(3), content: content(10), route, once: None };
+    sender.1.borrow_mut().requests.push(request);
+    node.shards[0].receive(node.now, sender.0, &mut BytesMut::new());
+    node.shards[0].shut_down(node.now);
+    assert!(!sender.1.borrow().told_goodbye);
+    node.shards[0].shut_down(node.now);
+    assert!(sender.1.borrow().told_goodbye);
 }
 
 #[test]

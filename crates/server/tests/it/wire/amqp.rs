@@ -5,6 +5,9 @@ use std::net::TcpStream;
 
 use super::{broken, buffer, open};
 
+/// Fits into the frame size that is negotiated.
+const BODY_FRAME_BYTES: usize = 64 << 10;
+
 pub const PROTOCOL_HEADER: &[u8] = b"AMQP\0\0\x09\x01";
 
 #[derive(Debug)]
@@ -41,7 +44,17 @@ pub fn method(channel: u16, class: u16, method: u16, arguments: &[u8]) -> Vec<u8
 }
 
 pub fn start_ok() -> Vec<u8> {
-    let mut arguments = 0u32.to_be_bytes().to_vec(); // no client properties
+    // Client properties: a table with the table of capabilities in it.
+    let mut capabilities = Vec::new();
+    short_text(&mut capabilities, "connection.blocked");
+    capabilities.extend([b't', 1]);
+    let mut properties = Vec::new();
+    short_text(&mut properties, "capabilities");
+    properties.push(b'F');
+    properties.extend((capabilities.len() as u32).to_be_bytes());
+    properties.extend(capabilities);
+    let mut arguments = (properties.len() as u32).to_be_bytes().to_vec();
+    arguments.extend(properties);
     short_text(&mut arguments, "PLAIN");
     let response = b"\0guest\0guest";
     arguments.extend((response.len() as u32).to_be_bytes());
@@ -88,8 +101,8 @@ pub fn basic_publish(queue: &str, body: &[u8]) -> Vec<u8> {
     header.extend(0x1000u16.to_be_bytes()); // delivery mode only
     header.push(2);
     out.extend(frame(2, 1, &header));
-    if !body.is_empty() {
-        out.extend(frame(3, 1, body));
+    for piece in body.chunks(BODY_FRAME_BYTES) {
+        out.extend(frame(3, 1, piece));
     }
     out
 }
@@ -129,7 +142,7 @@ impl Client {
     }
 
     /// The arguments of the next method, which must be this one.
-    fn expect(&mut self, class: u16, method: u16) -> io::Result<Vec<u8>> {
+    pub fn expect(&mut self, class: u16, method: u16) -> io::Result<Vec<u8>> {
         let frame = self.read()?;
         let wanted = [class.to_be_bytes(), method.to_be_bytes()].concat();
         if frame.kind == 1 && frame.payload.starts_with(&wanted) {
@@ -154,6 +167,10 @@ impl Client {
         arguments.extend(0u32.to_be_bytes());
         self.stream.write_all(&method(1, 50, 20, &arguments))?;
         self.expect(50, 21).map(drop)
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
     }
 
     /// Publishes and waits for the confirm.

@@ -228,14 +228,53 @@ impl Client {
 
     /// Appends one record; its offset.
     pub fn produce(&mut self, topic: &str, value: &[u8]) -> io::Result<i64> {
+        match self.try_produce(topic, value)? {
+            (0, offset, _) => Ok(offset),
+            (code, ..) => Err(broken(format!("Produce error {code}"))),
+        }
+    }
+
+    /// Error code, offset and throttle time in milliseconds.
+    pub fn try_produce(&mut self, topic: &str, value: &[u8]) -> io::Result<(i16, i64, i32)> {
         let answer = self.call(0, 3, &produce_body(topic, value))?;
         let mut at = Answer(&answer);
         at.take(4)?;
         at.skip_text()?;
         at.take(8)?; // one partition, number 0
+        let (code, offset) = (at.int16()?, at.int64()?);
+        at.take(8)?; // append time
+        Ok((code, offset, at.int32()?))
+    }
+
+    /// Commits an offset of partition 0 without being a member of the group.
+    pub fn commit(&mut self, group: &str, topic: &str, offset: i64) -> io::Result<()> {
+        let mut body = Vec::new();
+        text(&mut body, group);
+        int32(&mut body, -1); // generation
+        text(&mut body, ""); // member
+        body.extend((-1i64).to_be_bytes()); // retention
+        int32(&mut body, 1);
+        text(&mut body, topic);
+        int32(&mut body, 1);
+        int32(&mut body, 0); // partition
+        body.extend(offset.to_be_bytes());
+        text(&mut body, "");
+        let answer = self.call(8, 2, &body)?;
+        let mut at = Answer(&answer);
+        at.take(4)?;
+        at.skip_text()?;
+        at.take(8)?;
         match at.int16()? {
-            0 => at.int64(),
-            code => Err(broken(format!("Produce error {code}"))),
+            0 => Ok(()),
+            code => Err(broken(format!("OffsetCommit error {code}"))),
+        }
+    }
+
+    /// Reads until the broker closes the connection without another word.
+    pub fn closed(&mut self) -> io::Result<()> {
+        match self.stream.read(&mut [0; 64])? {
+            0 => Ok(()),
+            count => Err(broken(format!("{count} bytes more"))),
         }
     }
 

@@ -1,4 +1,4 @@
-//! MQTT 3.1.1: connect, subscribe and publish with QoS 1, receive and acknowledge.
+//! MQTT 3.1.1 and as much of 5: connect, subscribe and publish with QoS 1, receive and acknowledge.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -9,6 +9,7 @@ use super::{broken, buffer, open};
 pub struct Client {
     stream: TcpStream,
     packet_identifier: u16,
+    level: u8,
     /// Messages that came while an acknowledgement was awaited.
     early: Vec<Vec<u8>>,
 }
@@ -74,10 +75,21 @@ pub fn publish_once(identifier: u16, topic: &str, body: &[u8], again: bool) -> V
 
 impl Client {
     pub fn connect(address: &str, client_id: &str, clean: bool) -> io::Result<Client> {
-        let mut this = Client { stream: open(address)?, packet_identifier: 0, early: Vec::new() };
-        this.stream.write_all(&connect(4, client_id, clean))?;
+        Self::connect_level(4, address, client_id, clean)
+    }
+
+    /// `level` is 4 for 3.1.1, 5 for MQTT 5.
+    pub fn connect_level(
+        level: u8,
+        address: &str,
+        client_id: &str,
+        clean: bool,
+    ) -> io::Result<Client> {
+        let stream = open(address)?;
+        let mut this = Client { stream, packet_identifier: 0, level, early: Vec::new() };
+        this.stream.write_all(&connect(level, client_id, clean))?;
         match this.read()? {
-            (0x20, rest) if rest.last() == Some(&0) => Ok(this),
+            (0x20, rest) if rest.get(1) == Some(&0) => Ok(this),
             other => Err(broken(format!("want CONNACK, got {other:x?}"))),
         }
     }
@@ -145,10 +157,41 @@ impl Client {
         self.acknowledged(0x90)
     }
 
+    /// [`Self::subscribe`] in MQTT 5.
+    pub fn subscribe_5(&mut self, filter: &str) -> io::Result<()> {
+        let mut rest = self.next_identifier().to_be_bytes().to_vec();
+        rest.push(0); // no properties
+        text(&mut rest, filter);
+        rest.push(1);
+        self.stream.write_all(&packet(0x82, &rest))?;
+        self.acknowledged(0x90)
+    }
+
     pub fn publish(&mut self, topic: &str, body: &[u8]) -> io::Result<()> {
         let identifier = self.next_identifier();
         self.stream.write_all(&publish(identifier, topic, body))?;
         self.acknowledged(0x40)
+    }
+
+    /// Publishes at QoS 1 in MQTT 5; the reason code of the PUBACK.
+    pub fn publish_reason(&mut self, topic: &str, body: &[u8]) -> io::Result<u8> {
+        assert_eq!(self.level, 5, "older versions have no reasons");
+        let identifier = self.next_identifier();
+        // No properties.
+        let body = [&[0], body].concat();
+        self.stream.write_all(&publish(identifier, topic, &body))?;
+        match self.read()? {
+            (0x40, rest) => Ok(rest.get(2).copied().unwrap_or(0)),
+            other => Err(broken(format!("want PUBACK, got {other:x?}"))),
+        }
+    }
+
+    /// Publishes at QoS 0.
+    pub fn publish_volatile(&mut self, topic: &str, body: &[u8]) -> io::Result<()> {
+        let mut rest = Vec::new();
+        text(&mut rest, topic);
+        rest.extend(body);
+        self.stream.write_all(&packet(0x30, &rest))
     }
 
     pub fn receive(&mut self) -> io::Result<Vec<u8>> {
