@@ -58,6 +58,9 @@ pub struct Limits {
     /// Retained messages on the node, and their bytes.
     pub retained_count_max: usize,
     pub retained_bytes_max: usize,
+    /// How often topics are asked for what their retention lets go; a record is spared for at least as
+    /// long after its append, whatever its timestamp (Kafka's `log.retention.check.interval.ms`).
+    pub retention_check_ms: u64,
     /// Groups with committed offsets that one shard coordinates.
     pub offset_groups_max: usize,
     /// Partitions one consumer group may have offsets for.
@@ -98,6 +101,7 @@ impl Default for Limits {
             bindings_max: 2_000_000,
             retained_count_max: 1_000_000,
             retained_bytes_max: 256 << 20,
+            retention_check_ms: 300_000,
             offset_groups_max: 100_000,
             offsets_per_group_max: 100_000,
             offsets_retention_ms: 7 * 24 * 3_600_000,

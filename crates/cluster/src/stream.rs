@@ -24,6 +24,8 @@ pub struct Stream {
     /// Everything below may have been delivered before this node started, whether or not the log
     /// knows of a cursor: one that only held and never settled leaves no trace there.
     pub recovered_end: u64,
+    /// Its end when retention last looked; `None` before that.
+    pub seen_by_retention: Option<u64>,
     /// Leader epochs with the first offset of each, oldest first.
     pub epochs: Vec<(u32, u64)>,
     pub producers: Option<Box<Producers>>,

@@ -49,9 +49,6 @@ use koine_log::{IoRequest, IoResult, Log, LogError, Pressure, ReadToken};
 use sessions::Connection;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-/// How often retention looks for records that are too old or too many.
-const RETENTION_EVERY_MS: u64 = 5_000;
-
 /// Everything a shard is told when it starts.
 #[derive(Clone)]
 pub struct ShardConfig {
@@ -126,7 +123,7 @@ pub struct Shard {
     group_waits: groups::GroupWaits,
     meters: [Meter; Protocol::COUNT],
     session_deadlines: BTreeSet<(Moment, ConnectionId)>,
-    next_retention: Moment,
+    retention_round: retention::RetentionRound,
     offsets_round: offsets::OffsetsRound,
     batch_limits: BatchLimits,
     /// Disk requests ready for the host.
@@ -213,7 +210,7 @@ impl Shard {
         let groups = self.groups.values().map(|group| group.membership.deadline()).min();
         let control = self.controller.as_ref().map_or(Moment::NEVER, |c| c.deadline(self.now));
         session
-            .min(self.next_retention)
+            .min(self.retention_round.next)
             .min(self.offsets_round.next)
             .min(groups.unwrap_or(Moment::NEVER))
             .min(control)
@@ -231,10 +228,7 @@ impl Shard {
         self.tick_memberships();
         self.tick_control();
         self.tick_offsets();
-        if now.moment >= self.next_retention {
-            self.next_retention = now.moment.after_ms(RETENTION_EVERY_MS);
-            self.expire_records();
-        }
+        self.tick_retention();
         self.run();
     }
 

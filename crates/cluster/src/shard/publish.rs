@@ -122,7 +122,7 @@ impl Shard {
         let (count_max, bytes_max) = (limits.backlog_count_max, limits.backlog_bytes_max);
         let count = self.stream_mut(stream).map_or(0, |state| state.next - state.start);
         let is_full = count >= count_max
-            || self.log.size_bytes(stream).is_some_and(|bytes| bytes >= bytes_max);
+            || self.log.size_bytes(self.stored(stream)).is_some_and(|bytes| bytes >= bytes_max);
         if is_full {
             self.meters[Protocol::Mqtt.index()].dropped_backlog_full += 1;
         }

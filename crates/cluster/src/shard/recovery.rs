@@ -182,7 +182,7 @@ impl Shard {
             group_waits: super::groups::GroupWaits::default(),
             meters: Default::default(),
             session_deadlines: BTreeSet::new(),
-            next_retention: now.moment,
+            retention_round: super::retention::RetentionRound::new(now.moment),
             offsets_round: super::offsets::OffsetsRound::new(now),
             batch_limits,
             io: VecDeque::new(),

@@ -99,6 +99,8 @@ pub struct Topics {
     pub durability: Durability,
     /// `None` keeps records for ever.
     pub retention_ms: Option<u64>,
+    /// How often retention is applied, and how long a new record is spared at least.
+    pub retention_check_ms: u64,
     /// Per partition; `None` is no bound.
     pub retention_bytes: Option<u64>,
 }
@@ -144,6 +146,7 @@ impl Default for Config {
                 partitions: 1,
                 durability: Durability::Fsync,
                 retention_ms: Some(7 * 86_400_000),
+                retention_check_ms: 300_000,
                 retention_bytes: None,
             },
             limits: Limits {

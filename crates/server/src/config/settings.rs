@@ -148,6 +148,15 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         },
     ),
+    setting(
+        "topics.retention_check",
+        "DURATION",
+        "how often retention is applied; new records are spared as long (5m)",
+        |c, v| {
+            c.topics.retention_check_ms = value::duration_ms(v)?.max(1);
+            Ok(())
+        },
+    ),
     setting("topics.retention_size", "SIZE|none", "bytes kept per partition (none)", |c, v| {
         c.topics.retention_bytes = value::optional(v, value::bytes)?;
         Ok(())

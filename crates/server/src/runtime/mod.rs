@@ -226,6 +226,7 @@ fn shard_config(
             request_bytes_max: config.limits.request_bytes as usize,
             output_bytes_max: config.limits.output_bytes as usize,
             memory_bytes_max: config.connection_memory_bytes(memory_bytes) as usize,
+            retention_check_ms: config.topics.retention_check_ms,
             ..Limits::default()
         },
         dialects: protocols::DIALECTS,

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// Output of one peer above which its input is not read; small, so that slow peers matter.
 pub(super) const OUTPUT_BYTES_MAX: usize = 16 << 10;
 
+/// As often as a short run needs it, to see retention at work.
+const RETENTION_CHECK_MS: u64 = 200;
+
 /// Time that the node is given to come to rest: longer than every timer that matters.
 pub(super) const REST_US: u64 = 300_000;
 
@@ -49,7 +52,11 @@ impl World {
         log.relaxed_flush_bytes = 32 << 10;
         log.free_bytes_min = 0;
         log.full_retry_after = Duration::from_millis(5);
-        let limits = Limits { output_bytes_max: OUTPUT_BYTES_MAX, ..Limits::default() };
+        let limits = Limits {
+            output_bytes_max: OUTPUT_BYTES_MAX,
+            retention_check_ms: RETENTION_CHECK_MS,
+            ..Limits::default()
+        };
         ShardConfig {
             shard,
             layout: Layout { shard_count: options.shard_count as u16 },

@@ -37,21 +37,6 @@ fn kept(node: &mut Node<'_>, client: &Client, group: &str) -> usize {
     }
 }
 
-/// Lets time pass in steps, with ticks as a host gives them.
-fn pass(node: &mut Node<'_>, ms: u64) {
-    let end = node.now.moment.after_ms(ms);
-    while node.now.moment < end {
-        let next = node.shards.iter().map(Shard::deadline).min().expect("shards").min(end);
-        let step = (next.0.saturating_sub(node.now.moment.0)).div_ceil(1000).max(1);
-        node.now.moment = node.now.moment.after_ms(step);
-        node.now.wall = node.now.wall.plus_ms(i64::try_from(step).expect("short"));
-        for shard in &mut node.shards {
-            shard.tick(node.now);
-        }
-        node.settle();
-    }
-}
-
 #[test]
 fn commits_beyond_a_bound_are_refused_whole() {
     let disk = MemoryDisk::new();
