@@ -2,92 +2,127 @@
 //! nothing, so the test run fails if one of these never fired.
 
 macro_rules! marks {
-    ($($(#[$text:meta])* $name:ident,)*) => {
+    (
+        node { $($(#[$node_text:meta])* $node:ident,)* }
+        both { $($(#[$both_text:meta])* $both:ident,)* }
+        cluster { $($(#[$cluster_text:meta])* $cluster:ident,)* }
+    ) => {
         /// A fault, or a situation that one leads to.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Mark {
-            $($(#[$text])* $name,)*
+            $($(#[$node_text])* $node,)*
+            $($(#[$both_text])* $both,)*
+            $($(#[$cluster_text])* $cluster,)*
         }
 
         impl Mark {
-            pub const ALL: &'static [Mark] = &[$(Mark::$name,)*];
+            /// Of the world of one node.
+            pub const NODE: &'static [Mark] = &[$(Mark::$node,)* $(Mark::$both,)*];
+
+            /// Of the world of several nodes.
+            pub const CLUSTER: &'static [Mark] = &[$(Mark::$both,)* $(Mark::$cluster,)*];
         }
     };
 }
 
 marks! {
-    /// The power went and nothing unsynced survived.
-    CrashLosingAll,
-    /// The process died and everything written survived.
-    CrashKeepingAll,
-    /// Each unsynced sector survived or not, by chance.
-    CrashBySector,
-    /// The last write was torn.
-    CrashTearing,
-    /// In the middle of a disk request, between two of its steps.
-    CrashInsideRequest,
-    /// While the node was coming back from a crash.
-    CrashInRecovery,
-    /// The node stopped in order.
-    CleanStop,
-    SyncFailed,
-    WriteFailed,
-    DiskFull,
-    /// A request was refused because the disk was full.
-    RefusedBusy,
-    DiskSlow,
-    /// A disk request finished before one that was made earlier.
-    DiskReordered,
-    /// Wall-clock time jumped, forwards or backwards.
-    ClockJumped,
-    /// A client went without a word.
-    PeerGone,
-    /// A peer read its socket so slowly that deliveries were held back.
-    PeerSlow,
-    /// A subject session went from one connection to another.
-    SessionTaken,
-    Redelivered,
-    /// An offset that was handed out before a crash was handed out again.
-    RedeliveredAfterCrash,
-    HalfResumed,
-    /// An idempotent batch was sent again and got the offset it had.
-    RetryDeduplicated,
-    /// A relaxed stream lost its end, as it may.
-    RelaxedLost,
-    ReadFromWal,
-    ReadFromSegment,
-    Checkpointed,
-    WalRecycled,
-    Purged,
-    Trimmed,
-    TrimmedByRetention,
-    QueueDeleted,
-    TopicDeleted,
-    /// A record larger than a WAL file.
-    HugeRecord,
-    /// Bits flipped while the node was down.
-    FlippedAtRest,
-    /// Bits flipped below a running node.
-    FlippedWhileRunning,
-    /// A write was acknowledged and never reached the disk.
-    WriteLost,
-    /// A write landed somewhere else.
-    WriteMisdirected,
-    ReadFailed,
-    /// The node refused to start on damaged files.
-    StartRefused,
-    /// It started once they were as before.
-    StartedAfterRepair,
-    /// A request was refused because what it asks for is damaged.
-    RefusedCorrupt,
-    /// Consumers of a stream that cannot be read were sent away.
-    CancelledCorrupt,
-    /// The node gave up on finding damage.
-    StoppedCorrupt,
-    /// There was damage, and the run went on to its end.
-    LivedWithDamage,
-    /// Damage to the very end of a log passed for a torn write.
-    DamageExcused,
+    node {
+        /// The power went and nothing unsynced survived.
+        CrashLosingAll,
+        /// The process died and everything written survived.
+        CrashKeepingAll,
+        /// Each unsynced sector survived or not, by chance.
+        CrashBySector,
+        /// The last write was torn.
+        CrashTearing,
+        /// In the middle of a disk request, between two of its steps.
+        CrashInsideRequest,
+        /// While the node was coming back from a crash.
+        CrashInRecovery,
+        /// The node stopped in order.
+        CleanStop,
+        WriteFailed,
+        DiskFull,
+        /// A disk request finished before one that was made earlier.
+        DiskReordered,
+        /// A client went without a word.
+        PeerGone,
+        /// A peer read its socket so slowly that deliveries were held back.
+        PeerSlow,
+        /// A subject session went from one connection to another.
+        SessionTaken,
+        /// An offset that was handed out before a crash was handed out again.
+        RedeliveredAfterCrash,
+        HalfResumed,
+        /// A relaxed stream lost its end, as it may.
+        RelaxedLost,
+        Purged,
+        Trimmed,
+        TrimmedByRetention,
+        QueueDeleted,
+        TopicDeleted,
+        /// A record larger than a WAL file.
+        HugeRecord,
+        /// Bits flipped below a running node.
+        FlippedWhileRunning,
+        /// A write was acknowledged and never reached the disk.
+        WriteLost,
+        /// A write landed somewhere else.
+        WriteMisdirected,
+        ReadFailed,
+        /// It started once they were as before.
+        StartedAfterRepair,
+        /// A request was refused because what it asks for is damaged.
+        RefusedCorrupt,
+        /// Consumers of a stream that cannot be read were sent away.
+        CancelledCorrupt,
+        /// The node gave up on finding damage.
+        StoppedCorrupt,
+        /// There was damage, and the run went on to its end.
+        LivedWithDamage,
+        /// Damage to the very end of a log passed for a torn write.
+        DamageExcused,
+    }
+    both {
+        SyncFailed,
+        /// A request was refused because the disk was full.
+        RefusedBusy,
+        DiskSlow,
+        /// Wall-clock time jumped, forwards or backwards.
+        ClockJumped,
+        Redelivered,
+        /// An idempotent batch was sent again and got the offset it had.
+        RetryDeduplicated,
+        ReadFromWal,
+        ReadFromSegment,
+        Checkpointed,
+        WalRecycled,
+        /// Bits flipped while the node was down.
+        FlippedAtRest,
+        /// The node refused to start on damaged files.
+        StartRefused,
+    }
+    cluster {
+        NodeCrashed,
+        /// The node that served some group ended.
+        LeaderCrashed,
+        /// The power went on all nodes at once.
+        PowerCut,
+        SplitHalves,
+        /// Every node reached a majority, no two the same.
+        SplitRing,
+        /// Mail went one way only.
+        SplitOneWay,
+        LeaderIsolated,
+        /// A process stopped for a while and went on.
+        NodePaused,
+        MailLost,
+        MailDoubled,
+        MailCut,
+        RefusedNotLeader,
+        /// In the end a majority had to get on alone.
+        MajorityHealed,
+    }
 }
 
 /// How often each mark fired.
@@ -111,8 +146,8 @@ impl Coverage {
         }
     }
 
-    /// Marks that never fired.
+    /// Marks of the world of one node that never fired.
     pub fn missing(&self) -> Vec<Mark> {
-        Mark::ALL.iter().copied().filter(|mark| self.count(*mark) == 0).collect()
+        Mark::NODE.iter().copied().filter(|mark| self.count(*mark) == 0).collect()
     }
 }

@@ -4,7 +4,7 @@
 use crate::report::{self, Failure, Summary};
 use koine_sim::shrink::{class, shrink, Shrink};
 use koine_sim::trace::Trace;
-use koine_sim::{run, Coverage, Mark, Options, Violation};
+use koine_sim::{cluster, run, Coverage, Mark, Options, Violation};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -29,6 +29,7 @@ pub struct Plan {
     pub keep_going: bool,
     pub shrinks: bool,
     pub json: bool,
+    pub is_cluster: bool,
 }
 
 impl Default for Plan {
@@ -41,6 +42,7 @@ impl Default for Plan {
             keep_going: false,
             shrinks: true,
             json: false,
+            is_cluster: false,
         }
     }
 }
@@ -58,7 +60,7 @@ pub trait World: Shrink + Send {
 
 impl World for Options {
     const REPLAY: &'static str = "one_seed";
-    const MARKS: &'static [Mark] = Mark::ALL;
+    const MARKS: &'static [Mark] = Mark::NODE;
 
     fn of_seed(seed: u64) -> Self {
         Options::from_seed(seed)
@@ -66,6 +68,20 @@ impl World for Options {
 
     fn run(&self) -> (Result<(), Violation>, Coverage, Trace) {
         let report = run(self.clone(), Trace::tail());
+        (report.outcome, report.coverage, report.trace)
+    }
+}
+
+impl World for cluster::Options {
+    const REPLAY: &'static str = "one_cluster_seed";
+    const MARKS: &'static [Mark] = Mark::CLUSTER;
+
+    fn of_seed(seed: u64) -> Self {
+        cluster::Options::from_seed(seed)
+    }
+
+    fn run(&self) -> (Result<(), Violation>, Coverage, Trace) {
+        let report = cluster::run(self.clone(), Trace::tail());
         (report.outcome, report.coverage, report.trace)
     }
 }

@@ -5,13 +5,13 @@ mod hunt;
 mod report;
 
 use hunt::{Hunt, Plan};
-use koine_sim::Options;
+use koine_sim::{cluster, Options};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const HELP: &str = "\
 koine-sim [--minutes N | --seconds N] [--seeds N] [--from SEED] [--jobs N]
-          [--keep-going] [--no-shrink] [--json] [--world node]
+          [--keep-going] [--no-shrink] [--json] [--cluster | --world node|cluster]
 ";
 
 fn main() -> ExitCode {
@@ -24,7 +24,10 @@ fn main() -> ExitCode {
     };
     // A panic of the node is reported with its seed.
     std::panic::set_hook(Box::new(|_| {}));
-    Hunt::<Options>::new(plan).run()
+    match plan.is_cluster {
+        true => Hunt::<cluster::Options>::new(plan).run(),
+        false => Hunt::<Options>::new(plan).run(),
+    }
 }
 
 fn plan(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
@@ -35,8 +38,10 @@ fn plan(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
             "--keep-going" => plan.keep_going = true,
             "--no-shrink" => plan.shrinks = false,
             "--json" => plan.json = true,
+            "--cluster" => plan.is_cluster = true,
             "--world" => match args.next().as_deref() {
-                Some("node") => {}
+                Some("node") => plan.is_cluster = false,
+                Some("cluster") => plan.is_cluster = true,
                 other => return Err(format!("no world {other:?}")),
             },
             _ => {

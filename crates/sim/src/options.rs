@@ -179,7 +179,7 @@ pub(crate) fn keep<T: std::fmt::Debug>(weights: &mut [(T, u64)], text: &str) -> 
 }
 
 /// A weight near `weight`, or 0 in one of `out_of` cases.
-fn swarm(rng: &mut Rng, weight: u64, out_of: u64) -> u64 {
+pub(crate) fn swarm(rng: &mut Rng, weight: u64, out_of: u64) -> u64 {
     if rng.chance(1, out_of) {
         0
     } else {

@@ -72,6 +72,11 @@ impl Records {
         self.by_value.iter()
     }
 
+    /// Values that were acknowledged and not given up since.
+    pub fn acknowledged(&self) -> impl Iterator<Item = (&Value, &RecordModel)> {
+        self.by_value.iter().filter(|(_, record)| record.fate == Fate::Acked)
+    }
+
     pub fn offset_of(&self, value: Value) -> Option<u64> {
         self.by_value.get(&value)?.offset
     }

@@ -693,13 +693,13 @@ fn mixed_up<T>() -> Result<T, Violation> {
     violation("an answer of another kind than the question")
 }
 
-fn value_in(record: &Record) -> Result<Value, Violation> {
+pub(crate) fn value_in(record: &Record) -> Result<Value, Violation> {
     let value = record.value().and_then(value_of);
     value.ok_or_else(|| Violation(format!("garbled record at {}", record.offset())))
 }
 
 /// Records from `offset` on; their offsets must follow each other.
-fn records_in(read: &ReadBatches, offset: u64) -> Result<Vec<(u64, Value)>, Violation> {
+pub(crate) fn records_in(read: &ReadBatches, offset: u64) -> Result<Vec<(u64, Value)>, Violation> {
     let mut found: Vec<(u64, Value)> = Vec::new();
     let mut next = None;
     for bytes in &read.batches {
@@ -724,7 +724,7 @@ fn records_in(read: &ReadBatches, offset: u64) -> Result<Vec<(u64, Value)>, Viol
 }
 
 /// One line for the trace.
-fn summary(event: &Event) -> String {
+pub(crate) fn summary(event: &Event) -> String {
     match event {
         Event::Deliveries { consumer, stream, deliveries } => {
             let mut text = format!("deliveries of {stream} to {consumer}:");

@@ -5,12 +5,12 @@
 //! client acts. The world takes the earliest task, lets the node react, and goes on.
 
 pub mod actions;
-mod answers;
+pub(crate) mod answers;
 pub mod client;
 mod damage;
 pub mod faults;
 mod last_look;
-mod node;
+pub(crate) mod node;
 
 use crate::coverage::{Coverage, Mark};
 use crate::disk::FaultyDisk;

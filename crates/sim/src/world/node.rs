@@ -27,7 +27,10 @@ pub(super) const REST_US: u64 = 300_000;
 /// How much slower a slow disk is.
 const SLOWNESS: u64 = 30;
 
-struct Plain;
+/// Reads any protocol's records alike.
+pub(crate) struct Plain;
+
+pub(crate) static PLAIN: Plain = Plain;
 
 impl Dialect for Plain {
     fn message(&self, content: &Content) -> Message {
@@ -73,7 +76,7 @@ impl World {
                 default_durability: Durability::Fsync,
             },
             limits,
-            dialects: Dialects { kafka: &Plain, amqp091: &Plain, mqtt: &Plain },
+            dialects: Dialects { kafka: &PLAIN, amqp091: &PLAIN, mqtt: &PLAIN },
             log,
             initial_rebalance_delay_ms: 0,
             seed: options.seed.wrapping_add(self.life),
