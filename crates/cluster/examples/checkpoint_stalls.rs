@@ -10,9 +10,7 @@ use koine_base::{Moment, Now, ShardId, StreamId, Timestamp};
 use koine_broker::limits::Limits;
 use koine_broker::message::{Content, Dialect, Dialects, Message, Origin};
 use koine_broker::metadata::{Command, Durability, NamespaceId, Outcome, QueueSpec};
-use koine_broker::session::{
-    Context, Event, NodeInfo, Protocol, Request, Route, Session,
-};
+use koine_broker::session::{Context, Event, NodeInfo, Protocol, Request, Route, Session};
 use koine_cluster::{Layout, Shard, ShardConfig};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -116,7 +114,12 @@ impl Node {
         }
     }
 
-    fn ask(&mut self, id: koine_base::ConnectionId, script: &RefCell<Script>, requests: Vec<Request>) {
+    fn ask(
+        &mut self,
+        id: koine_base::ConnectionId,
+        script: &RefCell<Script>,
+        requests: Vec<Request>,
+    ) {
         script.borrow_mut().requests = requests;
         self.timed(|shard, now| shard.receive(now, id, &mut BytesMut::new()));
         self.settle();
@@ -127,7 +130,11 @@ impl Node {
         let at = |part: f64| self.calls[((self.calls.len() - 1) as f64 * part) as usize];
         println!(
             "{what}: {} calls, p50 {:?}, p99.9 {:?}, max {:?}, checkpoints {}",
-            self.calls.len(), at(0.5), at(0.999), at(1.0), self.shard.log_stats().checkpoints
+            self.calls.len(),
+            at(0.5),
+            at(0.999),
+            at(1.0),
+            self.shard.log_stats().checkpoints
         );
         self.calls.clear();
     }
@@ -163,7 +170,8 @@ fn main() {
             let spec = QueueSpec { durable: true, ..QueueSpec::default() };
             let mut id = [1; 16];
             id[..8].copy_from_slice(&(number as u64).to_be_bytes());
-            let command = Command::DeclareQueue { namespace, name: format!("queue-{number}"), spec, id };
+            let command =
+                Command::DeclareQueue { namespace, name: format!("queue-{number}"), spec, id };
             Request::Propose { token: 1, command }
         };
         node.ask(id, &script, (first..stream_count.min(first + 1000)).map(declare).collect());

@@ -6,6 +6,7 @@ macro_rules! marks {
         node { $($(#[$node_text:meta])* $node:ident,)* }
         both { $($(#[$both_text:meta])* $both:ident,)* }
         cluster { $($(#[$cluster_text:meta])* $cluster:ident,)* }
+        wired { $($(#[$wired_text:meta])* $wired:ident,)* }
     ) => {
         /// A fault, or a situation that one leads to.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,6 +14,7 @@ macro_rules! marks {
             $($(#[$node_text])* $node,)*
             $($(#[$both_text])* $both,)*
             $($(#[$cluster_text])* $cluster,)*
+            $($(#[$wired_text])* $wired,)*
         }
 
         impl Mark {
@@ -21,6 +23,9 @@ macro_rules! marks {
 
             /// Of the world of several nodes.
             pub const CLUSTER: &'static [Mark] = &[$(Mark::$both,)* $(Mark::$cluster,)*];
+
+            /// Of one node among clients that speak protocols.
+            pub const WIRED: &'static [Mark] = &[$(Mark::$wired,)*];
         }
     };
 }
@@ -123,6 +128,34 @@ marks! {
         /// In the end a majority had to get on alone.
         MajorityHealed,
     }
+    wired {
+        /// A frame arrived in several pieces.
+        FrameSplit,
+        /// Bytes waited because the node did not want to read them.
+        InputHeldBack,
+        /// A client stopped reading, and the node's output to it piled up.
+        OutputPiledUp,
+        /// A client ended its connection with bytes on their way that never arrived.
+        VanishedHalfWay,
+        /// A client was gone and the node was not told.
+        VanishedSilently,
+        /// The node found out by its keep-alive.
+        SilenceFound,
+        /// The node ended a connection in its protocol's way.
+        NodeHungUp,
+        NodeGone,
+        /// A client sent again what its protocol makes it send again.
+        ClientRepeated,
+        /// A client was given something again, and told so.
+        ClientRedelivered,
+        /// A write that was never answered had happened.
+        ClientRecovered,
+        RefusedToClient,
+        /// An unroutable message came back.
+        Returned,
+        RetainedSeen,
+        GroupOffsetSeen,
+    }
 }
 
 /// How often each mark fired.
@@ -148,6 +181,10 @@ impl Coverage {
 
     /// Marks of the world of one node that never fired.
     pub fn missing(&self) -> Vec<Mark> {
-        Mark::NODE.iter().copied().filter(|mark| self.count(*mark) == 0).collect()
+        self.missing_of(Mark::NODE)
+    }
+
+    pub fn missing_of(&self, marks: &[Mark]) -> Vec<Mark> {
+        marks.iter().copied().filter(|mark| self.count(*mark) == 0).collect()
     }
 }

@@ -4,6 +4,7 @@
 use crate::report::{self, Failure, Summary};
 use koine_sim::shrink::{class, shrink, Shrink};
 use koine_sim::trace::Trace;
+use koine_sim::wired::Wired;
 use koine_sim::{cluster, run, Coverage, Mark, Options, Violation};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -20,6 +21,17 @@ const SHRINK_TIME_MAX: Duration = Duration::from_secs(60);
 /// With so many seeds every mark must have fired.
 const SEEDS_FOR_ALL_MARKS: u64 = 10_000;
 
+/// Which world the seeds are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorldKind {
+    /// One node among puppets at the engine's port.
+    Node,
+    /// One node among clients that speak protocols.
+    Wired,
+    /// Three or five nodes.
+    Cluster,
+}
+
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub from: u64,
@@ -29,7 +41,7 @@ pub struct Plan {
     pub keep_going: bool,
     pub shrinks: bool,
     pub json: bool,
-    pub is_cluster: bool,
+    pub world: WorldKind,
 }
 
 impl Default for Plan {
@@ -42,7 +54,7 @@ impl Default for Plan {
             keep_going: false,
             shrinks: true,
             json: false,
-            is_cluster: false,
+            world: WorldKind::Node,
         }
     }
 }
@@ -69,6 +81,19 @@ impl World for Options {
     fn run(&self) -> (Result<(), Violation>, Coverage, Trace) {
         let report = run(self.clone(), Trace::tail());
         (report.outcome, report.coverage, report.trace)
+    }
+}
+
+impl World for Wired {
+    const REPLAY: &'static str = "one_wired_seed";
+    const MARKS: &'static [Mark] = Mark::WIRED;
+
+    fn of_seed(seed: u64) -> Self {
+        Wired::from_seed(seed)
+    }
+
+    fn run(&self) -> (Result<(), Violation>, Coverage, Trace) {
+        self.0.run()
     }
 }
 

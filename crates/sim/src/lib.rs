@@ -8,6 +8,7 @@
 //!
 //! - [`options`]: what one run is made of, drawn from its seed;
 //! - [`cluster`]: several nodes, the network between them, clients that follow the leaders;
+//! - [`wired`]: one node among clients of `koine_workload`, which speak protocols;
 //! - [`world`]: one node, the scheduler, the faults and the clients;
 //! - [`disk`]: a disk that goes wrong without saying so;
 //! - [`model`]: what was promised, after Jepsen's `total-queue` and `kafka` checkers;
@@ -21,6 +22,7 @@ pub mod model;
 pub mod options;
 pub mod shrink;
 pub mod trace;
+pub mod wired;
 pub mod world;
 
 pub use coverage::{Coverage, Mark};

@@ -4,14 +4,15 @@
 mod hunt;
 mod report;
 
-use hunt::{Hunt, Plan};
+use hunt::{Hunt, Plan, WorldKind};
+use koine_sim::wired::Wired;
 use koine_sim::{cluster, Options};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const HELP: &str = "\
 koine-sim [--minutes N | --seconds N] [--seeds N] [--from SEED] [--jobs N]
-          [--keep-going] [--no-shrink] [--json] [--cluster | --world node|cluster]
+          [--keep-going] [--no-shrink] [--json] [--world node|wired|cluster]
 ";
 
 fn main() -> ExitCode {
@@ -24,9 +25,10 @@ fn main() -> ExitCode {
     };
     // A panic of the node is reported with its seed.
     std::panic::set_hook(Box::new(|_| {}));
-    match plan.is_cluster {
-        true => Hunt::<cluster::Options>::new(plan).run(),
-        false => Hunt::<Options>::new(plan).run(),
+    match plan.world {
+        WorldKind::Wired => Hunt::<Wired>::new(plan).run(),
+        WorldKind::Cluster => Hunt::<cluster::Options>::new(plan).run(),
+        WorldKind::Node => Hunt::<Options>::new(plan).run(),
     }
 }
 
@@ -38,12 +40,14 @@ fn plan(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
             "--keep-going" => plan.keep_going = true,
             "--no-shrink" => plan.shrinks = false,
             "--json" => plan.json = true,
-            "--cluster" => plan.is_cluster = true,
-            "--world" => match args.next().as_deref() {
-                Some("node") => plan.is_cluster = false,
-                Some("cluster") => plan.is_cluster = true,
-                other => return Err(format!("no world {other:?}")),
-            },
+            "--world" => {
+                plan.world = match args.next().as_deref() {
+                    Some("node") => WorldKind::Node,
+                    Some("wired") => WorldKind::Wired,
+                    Some("cluster") => WorldKind::Cluster,
+                    other => return Err(format!("no world {other:?}")),
+                }
+            }
             _ => {
                 let value = args.next().and_then(|value| value.parse::<u64>().ok());
                 let value = value.ok_or_else(|| format!("{name} wants a number"))?;

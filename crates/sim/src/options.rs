@@ -2,6 +2,7 @@
 //! actions out altogether: bugs that need much of one thing are found by runs that do little else.
 
 use crate::shrink::{smaller, without_some, Shrink};
+use crate::wired::WireOptions;
 use crate::world::actions::Action;
 use crate::world::faults::Fault;
 use koine_base::rng::Rng;
@@ -34,6 +35,8 @@ pub struct Options {
     pub actions: Vec<(Action, u64)>,
     /// Output of a peer that reads slowly waits this long at most before it is taken.
     pub peer_us: u64,
+    /// Clients that speak protocols, in place of puppets.
+    pub wire: Option<WireOptions>,
     /// The disk acknowledges syncs that it never does. No node survives that: it is how the simulator
     /// itself is tested, and no seed sets it.
     pub is_lying: bool,
@@ -70,6 +73,7 @@ impl Options {
             faults,
             actions,
             peer_us: [10, 100, 20_000][rng.below(3) as usize],
+            wire: None,
             is_lying: false,
         }
     }

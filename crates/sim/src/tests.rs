@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::shrink::Shrink;
+use crate::wired::Wired;
 
 /// Seeds of every test run.
 const SEED_COUNT: u64 = 100;
@@ -94,4 +95,48 @@ fn a_disk_that_lies_about_syncs_is_caught_and_the_run_made_small() {
     assert!(shrunk.options.steps < options.steps, "{}", shrunk.options.text());
     let again = Options::from_text(options.seed, &shrunk.options.text()).expect("its own text");
     assert_eq!(run(again, Trace::tail()).outcome, Err(shrunk.violation));
+}
+
+/// Seeds of a node among clients that speak protocols, of every test run.
+const WIRED_SEED_COUNT: u64 = 12;
+
+fn check_wired(seed: u64) -> Report {
+    let report = run(Wired::from_seed(seed).0, Trace::tail());
+    if let Err(violation) = &report.outcome {
+        panic!(
+            "{}\nseed {seed}: {violation}\n\
+             replay: KOINE_SIM_SEED={seed} cargo test -p koine-sim one_wired_seed -- --nocapture",
+            report.trace.text()
+        );
+    }
+    report
+}
+
+#[test]
+fn clients_of_every_protocol_are_given_what_they_were_promised() {
+    let mut coverage = Coverage::default();
+    (0..WIRED_SEED_COUNT).for_each(|seed| coverage.add(&check_wired(seed).coverage));
+    assert_eq!(coverage.missing_of(Mark::WIRED), [], "these never fired: {coverage:?}");
+}
+
+#[test]
+fn one_wired_seed() {
+    let Ok(seed) = std::env::var("KOINE_SIM_SEED") else { return };
+    let seed = seed.parse().expect("KOINE_SIM_SEED is a number");
+    let text = std::env::var("KOINE_SIM_OPTIONS").unwrap_or_default();
+    let wired = Wired::from_text(seed, &text).expect("KOINE_SIM_OPTIONS as a hunt printed it");
+    let report = run(wired.0, Trace::whole());
+    println!("{}", report.trace.text());
+    report.outcome.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+}
+
+#[test]
+fn the_same_wired_seed_twice_gives_the_same_trace() {
+    for seed in 0..2 {
+        let [first, second] =
+            [(), ()].map(|()| run(Wired::from_seed(seed).0, Trace::whole()).trace.text());
+        let differs = first.lines().zip(second.lines()).find(|(one, other)| one != other);
+        assert_eq!(differs, None, "seed {seed}");
+        assert!(first == second && first.lines().count() > 1000);
+    }
 }

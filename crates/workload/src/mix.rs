@@ -10,8 +10,11 @@ use koine_base::{Moment, Now};
 
 /// Bytes of one connection that may wait for the rest of their frame: more than the largest frame.
 const INPUT_BYTES_MAX: usize = 320 << 20;
-/// How often a drain that has come to rest looks whether something is missing.
-const LOOK_EVERY_MS: u64 = 500;
+/// A drain that has been quiet for so long looks whether something is missing, and again whenever it has
+/// been quiet for half as long again.
+const LOOK_AFTER_MS: u64 = 500;
+/// How much slower clients turn while they only wait.
+const WAITING_SLOWNESS: u64 = 20;
 
 /// One connection of one client. A client's connections have different numbers, so that what arrives
 /// late from an old one is not taken for the new one's.
@@ -302,9 +305,9 @@ impl Mix {
     }
 
     fn finish_reads(&mut self, now: Now) {
-        let quiet_ms = now.moment.since(self.last_read.0).as_millis() as u64;
-        let is_time = now.moment.since(self.last_look).as_millis() as u64 >= LOOK_EVERY_MS;
-        if quiet_ms < LOOK_EVERY_MS || !is_time {
+        let quiet_ms = self.quiet_ms(now);
+        let since_look_ms = now.moment.since(self.last_look).as_millis() as u64;
+        if quiet_ms < LOOK_AFTER_MS || since_look_ms < quiet_ms / 3 {
             return;
         }
         self.last_look = now.moment;
@@ -317,12 +320,18 @@ impl Mix {
         }
     }
 
+    fn quiet_ms(&self, now: Now) -> u64 {
+        now.moment.since(self.last_read.0).as_millis() as u64
+    }
+
     fn is_missing_anything(&self) -> bool {
         let missing = [Kind::Lost, Kind::LostWrite, Kind::Unseen];
         self.judge().anomalies.iter().any(|anomaly| missing.contains(&anomaly.kind))
     }
 
     fn poll_slot(&mut self, index: usize, now: Now) {
+        let is_waiting = self.draining == Draining::Reads && self.quiet_ms(now) > LOOK_AFTER_MS;
+        let slowness = if is_waiting { WAITING_SLOWNESS } else { 1 };
         let timeout_ms = self.options.answer_timeout_ms;
         let is_late = |since: Moment| now.moment >= since.after_ms(timeout_ms);
         let slot = &mut self.slots[index];
@@ -340,7 +349,7 @@ impl Mix {
                 self.give_up(index, now);
             }
             State::Online { .. } if slot.next_turn <= now.moment => {
-                let wait = 1 + slot.rng.below(self.options.think_us * 2);
+                let wait = 1 + slot.rng.below(self.options.think_us * 2 * slowness);
                 slot.next_turn = Moment(now.moment.0 + wait);
                 let drops = self.phase == Phase::Load
                     && self.options.drop_every > 0

@@ -23,7 +23,9 @@ cargo xtask test                 everything: format, lints, tidy, tests, simulat
 cargo xtask tidy [--ratchet]     the rules that no compiler checks; --ratchet lowers the recorded sizes
 cargo xtask codegen [--check]    write the Kafka codec anew from its schema files, or only compare
 cargo xtask sim [--minutes N] [--from SEED] [--seeds N] [--jobs N] [--keep-going] [--no-shrink] [--json]
-                                 fresh seeds for the simulator, 1 minute on all cores
+             [--world node|wired|cluster]
+                                 fresh seeds for the simulator, 1 minute on all cores: a node among puppets, among
+                                 clients that speak protocols, or several nodes
 cargo xtask mutants [NAME...] [--seconds N]
                                  does the simulator catch the invariants broken on purpose in crates/sim/mutants?
 cargo xtask clients              set up the client programs below target/clients and stop

@@ -402,7 +402,7 @@ impl Cluster {
         let content = self.content(value, bytes, Origin::Amqp091);
         let route = Route { streams: vec![stream], ..Route::default() };
         self.ask(slot, Some(stream.group()), Question::Publish { stream, value }, |token| {
-            Request::Publish { token: Some(token), content, route }
+            Request::Publish { token: Some(token), content, route, once: None }
         })?;
         Ok(())
     }

@@ -63,6 +63,21 @@ impl Fault {
         )
     }
 
+    /// Those that clients must not notice but by waiting.
+    pub const WIRED: [Fault; 11] = [
+        Fault::CrashLosingAll,
+        Fault::CrashKeepingAll,
+        Fault::CrashBySector,
+        Fault::CrashTearing,
+        Fault::CleanStop,
+        Fault::SyncFailure,
+        Fault::WriteFailure,
+        Fault::DiskFull,
+        Fault::DiskSlow,
+        Fault::ClockJump,
+        Fault::PeersGone,
+    ];
+
     pub(super) fn is_crash(self) -> bool {
         matches!(
             self,
@@ -106,6 +121,7 @@ impl World {
                 for slot in 0..self.clients.len() {
                     self.drop_client(slot);
                 }
+                self.drop_wires();
             }
         }
         self.schedule_fault();

@@ -13,15 +13,8 @@ const ROUNDS_MAX: usize = 10_000;
 impl World {
     pub(super) fn last_look(&mut self) -> Checked {
         self.note(|| "last look".to_owned());
-        self.faults_on = false;
+        self.calm();
         self.clients_on = false;
-        self.make_room();
-        // Faults that wait for their moment never come.
-        self.disk.fail_sync(u64::MAX);
-        self.disk.fail_write(u64::MAX);
-        self.disk.stop_after(1 << 60);
-        self.disk.fail_read(None);
-        self.disk.misfire(None);
         self.rest()?;
         self.damage.forgive_reads(&self.disk);
         self.check_answered()?;
@@ -50,6 +43,18 @@ impl World {
         self.check_copies()?;
         self.count_stats();
         Ok(())
+    }
+
+    /// No more faults.
+    pub(super) fn calm(&mut self) {
+        self.faults_on = false;
+        self.make_room();
+        // Faults that wait for their moment never come.
+        self.disk.fail_sync(u64::MAX);
+        self.disk.fail_write(u64::MAX);
+        self.disk.stop_after(1 << 60);
+        self.disk.fail_read(None);
+        self.disk.misfire(None);
     }
 
     /// Every question got its answer, but those about a future that never came.

@@ -11,6 +11,8 @@ mod damage;
 pub mod faults;
 mod last_look;
 pub(crate) mod node;
+mod wire;
+mod wire_life;
 
 use crate::coverage::{Coverage, Mark};
 use crate::disk::FaultyDisk;
@@ -63,12 +65,16 @@ pub(super) enum Task {
     },
     Fault,
     Room,
+    Wire(wire::Event),
 }
 
 impl Task {
     /// True for what the node itself has under way.
     fn is_of_node(&self) -> bool {
-        !matches!(self, Task::Tick { .. } | Task::Client { .. } | Task::Fault | Task::Room)
+        !matches!(
+            self,
+            Task::Tick { .. } | Task::Client { .. } | Task::Fault | Task::Room | Task::Wire(_)
+        )
     }
 }
 
@@ -96,6 +102,7 @@ pub struct World {
     /// The last one is the world's own: the scout that looks around after a start and at the end.
     clients: Vec<Client>,
     model: Model,
+    wire: Option<Box<wire::Wire>>,
     serials: u64,
     client_steps: u64,
     life: u64,
@@ -143,6 +150,7 @@ impl World {
             faults: Rng::new(seed ^ 0x4641_554C_5453_0000),
             clients: (0..=options.client_count as usize).map(Client::new).collect(),
             model: Model::default(),
+            wire: options.wire.as_ref().map(|wire| Box::new(wire::Wire::new(&options, wire))),
             serials: 0,
             client_steps: 0,
             life: 0,
@@ -175,6 +183,9 @@ impl World {
     fn live_on(&mut self) -> Checked {
         self.note(|| format!("seed {}", self.options.seed));
         self.open()?;
+        if self.wire.is_some() {
+            return self.live_wired();
+        }
         for slot in 0..self.scout() {
             let wait = 1 + self.workload.below(self.options.think_us * 2);
             self.schedule(wait, Task::Client { slot });
@@ -238,6 +249,7 @@ impl World {
             Task::Fault if self.faults_on && self.clients_on => self.make_fault()?,
             Task::Fault => self.schedule_fault(),
             Task::Room => self.make_room(),
+            Task::Wire(event) => self.run_wire(event)?,
             of_node => self.run_node_task(of_node)?,
         }
         if self.is_broken {
@@ -258,7 +270,9 @@ impl World {
                 self.pump(shard)?;
             }
             Task::Written { slot, id } => self.take_output(slot, id)?,
-            Task::Client { .. } | Task::Fault | Task::Room => unreachable!("not of the node"),
+            Task::Client { .. } | Task::Fault | Task::Room | Task::Wire(_) => {
+                unreachable!("not of the node")
+            }
         }
         Ok(())
     }
@@ -292,6 +306,7 @@ impl World {
                 let wait = 1 + self.schedule.below(self.options.peer_us);
                 self.schedule(wait, Task::Written { slot, id });
             }
+            self.wire_changed(shard, id);
         }
         let deadline = self.shards[shard].deadline().0;
         if deadline < self.ticks[shard] {

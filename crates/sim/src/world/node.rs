@@ -21,6 +21,9 @@ pub(super) const OUTPUT_BYTES_MAX: usize = 16 << 10;
 /// As often as a short run needs it, to see retention at work.
 const RETENTION_CHECK_MS: u64 = 200;
 
+/// Publishes of one client under way above which it is not read; small, so that clients meet it.
+const PUBLISH_BYTES_MAX: usize = 8 << 10;
+
 /// Time that the node is given to come to rest: longer than every timer that matters.
 pub(super) const REST_US: u64 = 300_000;
 
@@ -55,11 +58,6 @@ impl World {
         log.relaxed_flush_bytes = 32 << 10;
         log.free_bytes_min = 0;
         log.full_retry_after = Duration::from_millis(5);
-        let limits = Limits {
-            output_bytes_max: OUTPUT_BYTES_MAX,
-            retention_check_ms: RETENTION_CHECK_MS,
-            ..Limits::default()
-        };
         ShardConfig {
             shard,
             layout: Layout { shard_count: options.shard_count as u16 },
@@ -75,11 +73,30 @@ impl World {
                 default_retention_bytes: -1,
                 default_durability: Durability::Fsync,
             },
-            limits,
-            dialects: Dialects { kafka: &PLAIN, amqp091: &PLAIN, mqtt: &PLAIN },
+            limits: self.limits(),
+            dialects: self.dialects(),
             log,
             initial_rebalance_delay_ms: 0,
             seed: options.seed.wrapping_add(self.life),
+        }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        let limits = Limits {
+            output_bytes_max: OUTPUT_BYTES_MAX,
+            retention_check_ms: RETENTION_CHECK_MS,
+            ..Limits::default()
+        };
+        match self.wire {
+            Some(_) => Limits { publish_bytes_in_flight_max: PUBLISH_BYTES_MAX, ..limits },
+            None => limits,
+        }
+    }
+
+    fn dialects(&self) -> Dialects {
+        match self.wire {
+            Some(_) => super::wire::DIALECTS,
+            None => Dialects { kafka: &Plain, amqp091: &Plain, mqtt: &Plain },
         }
     }
 
@@ -288,6 +305,7 @@ impl World {
     }
 
     fn forget_clients(&mut self) {
+        self.cut_wires();
         for slot in 0..self.clients.len() {
             let open: Vec<_> = self.clients[slot].waiting.values().cloned().collect();
             for asked in open {
@@ -316,6 +334,7 @@ impl World {
         for slot in 0..self.clients.len() {
             self.drop_client(slot);
         }
+        self.hang_up_wires();
         self.pump_all()?;
         let rested = self.rest();
         self.clients_on = true;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 /// Kinds of worlds, as `koine-sim --world` knows them.
-pub const WORLDS: &[&str] = &["node", "cluster"];
+pub const WORLDS: &[&str] = &["node", "wired", "cluster"];
 
 #[derive(Debug, PartialEq)]
 pub struct Mutant {
