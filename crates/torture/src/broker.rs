@@ -25,6 +25,8 @@ pub struct Process {
     child: Child,
     ready: PathBuf,
     log: PathBuf,
+    /// Bytes of the log file that earlier lives have written.
+    log_start: u64,
     pub started: Instant,
     /// Its own number, if a wrapper is the child.
     pid: Option<u32>,
@@ -38,6 +40,7 @@ impl Start {
         let open = || File::options().create(true).append(true).open(&log);
         let failed = |error| format!("{}: {error}", log.display());
         let (out, err) = (open().map_err(failed)?, open().map_err(failed)?);
+        let log_start = out.metadata().map_or(0, |metadata| metadata.len());
         let mut words = self.wrapper.iter().map(PathBuf::from).chain([self.koine.clone()]);
         let program = words.next().unwrap_or_default();
         let mut command = Command::new(&program);
@@ -55,7 +58,7 @@ impl Start {
         let started = Instant::now();
         let child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
         let pid = self.wrapper.is_empty().then(|| child.id());
-        Ok(Process { child, ready, log, started, pid })
+        Ok(Process { child, ready, log, log_start, started, pid })
     }
 }
 
@@ -122,14 +125,15 @@ impl Process {
         None
     }
 
-    /// What it printed after the log file had so many bytes.
-    pub fn log_since(&self, bytes: u64) -> String {
+    /// What it has printed in this life.
+    pub fn said(&self) -> String {
         let all = std::fs::read(&self.log).unwrap_or_default();
-        String::from_utf8_lossy(all.get(bytes as usize..).unwrap_or_default()).into_owned()
+        let own = all.get(self.log_start as usize..).unwrap_or_default();
+        String::from_utf8_lossy(own).into_owned()
     }
 
     fn last_line(&self) -> String {
-        let text = self.log_since(0);
+        let text = self.said();
         text.lines().last().unwrap_or("it printed nothing").to_owned()
     }
 

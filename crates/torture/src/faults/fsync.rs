@@ -69,8 +69,6 @@ pub fn run(options: &Options, row: &mut Row) -> Result<(), String> {
 
 /// Runs the broker under strace until it ends; what it said last.
 fn fail_once(stage: &mut Stage) -> Result<String, String> {
-    let log_bytes =
-        std::fs::metadata(stage.start.directory.join("koine.log")).map_or(0, |m| m.len());
     stage.spawn()?;
     let process = stage.process.as_mut().ok_or("no process")?;
     // It may end before it listens.
@@ -78,8 +76,14 @@ fn fail_once(stage: &mut Stage) -> Result<String, String> {
         stage.clients.load.site.up(addresses.clone());
         stage.addresses = Some(addresses);
     }
+    wait_deliberate_exit(stage)
+}
+
+/// The broker ends by itself, with a message and an exit code; both, in words.
+pub fn wait_deliberate_exit(stage: &mut Stage) -> Result<String, String> {
+    let process = stage.process.as_mut().ok_or("no process")?;
     let status = process.wait_exit(EXIT_LIMIT).ok_or("it goes on after a failed call")?;
-    let said = process.log_since(log_bytes);
+    let said = process.said();
     let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     match status.code() {
         Some(code) if code != 0 && !last.is_empty() => {

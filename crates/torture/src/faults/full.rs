@@ -53,7 +53,7 @@ pub fn run(options: &Options, row: &mut Row) -> Result<(), String> {
 }
 
 /// Takes all the space there is.
-fn fill(ballast: &std::path::Path) -> Result<(), String> {
+pub fn fill(ballast: &std::path::Path) -> Result<(), String> {
     let mut file = File::create(ballast).map_err(|error| error.to_string())?;
     for size in [1 << 20, 4096] {
         let piece = vec![0xB5; size];

@@ -9,6 +9,7 @@ pub mod pause;
 pub mod power;
 pub mod recovery;
 pub mod stage;
+pub mod writeback;
 
 use std::path::PathBuf;
 
@@ -57,7 +58,7 @@ pub struct Fault {
     pub run: fn(&Options, &mut Row) -> Result<(), String>,
 }
 
-pub const FAULTS: [Fault; 8] = [
+pub const FAULTS: [Fault; 9] = [
     Fault {
         name: "kill",
         what: "SIGKILL at random moments, during recovery too (200 cycles)",
@@ -75,6 +76,12 @@ pub const FAULTS: [Fault; 8] = [
         what: "fdatasync, fsync and pwritev answer EIO, by strace (12 cycles)",
         missing: fsync::missing,
         run: fsync::run,
+    },
+    Fault {
+        name: "writeback",
+        what: "the device has no room while the kernel writes back (5 cycles)",
+        missing: crate::volume::missing,
+        run: writeback::run,
     },
     Fault {
         name: "full",
