@@ -68,6 +68,7 @@ fn config() -> ShardConfig {
     ShardConfig {
         shard: ShardId(0),
         layout: Layout { shard_count: 1 },
+        voters: koine_cluster::Voters::alone(),
         node: NodeInfo {
             node_id: 1,
             cluster_id: "measured".to_owned(),
