@@ -3,7 +3,7 @@
 //! nobody to send to and nothing to wait for: it leads as soon as it starts and needs no ticks.
 
 mod check;
-mod lease;
+mod mandate;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -12,7 +12,7 @@ use crate::consensus::{
     Configuration, Entry, GroupPosition, HardState, LogPoint, NotLeader, Ready,
 };
 use koine_base::{Moment, NodeId};
-use lease::Lease;
+use mandate::Mandate;
 use protobuf::Message as _;
 use raft::eraftpb::{
     ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, Message, MessageType,
@@ -94,7 +94,7 @@ pub struct RaftGroup {
     outgoing: Vec<Message>,
     /// Term and index of this replica's newest own-term no-op.
     no_op: Option<LogPoint>,
-    lease: Lease,
+    mandate: Mandate,
     is_alone: bool,
     /// A leader says that this node is no longer part of the group.
     is_excluded: bool,
@@ -150,7 +150,7 @@ impl RaftGroup {
             writing: VecDeque::new(),
             outgoing: Vec::new(),
             no_op: None,
-            lease: Lease::new(start.now, is_sole_voter),
+            mandate: Mandate::new(start.now, is_sole_voter),
             is_alone,
             is_excluded: false,
             target: None,
@@ -212,17 +212,17 @@ impl RaftGroup {
     }
 
     /// True if no other can lead at this moment: a read from the applied state is no stale one.
-    pub fn has_lease(&self, now: Moment) -> bool {
+    pub fn has_mandate(&self, now: Moment) -> bool {
         if self.is_alone {
             return true;
         }
         let window = self.store.0.borrow();
-        self.lease.holds(now, self.this, &window.configuration)
+        self.mandate.holds(now, self.this, &window.configuration)
     }
 
     /// Another term of office than before, or none.
     pub fn note_office(&mut self) {
-        self.lease.reset();
+        self.mandate.reset();
         self.target = None;
     }
 
@@ -382,24 +382,24 @@ impl RaftGroup {
         }
         let asks_for_vote =
             matches!(kind, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
-        if asks_for_vote && !self.lease.may_vote(now, from) {
+        if asks_for_vote && !self.mandate.may_vote(now, from) {
             return;
         }
         if returned > 0 && Some(term) == self.office() {
-            self.lease.returned(now, from, returned);
+            self.mandate.returned(now, from, returned);
         }
         // What does not fit any more is no error: messages may come late or twice.
         let _ = self.node.step(message);
         self.pin_timeout();
         if from_leader(kind) && self.node.raft.leader_id == from && self.node.raft.term == term {
             self.is_excluded = false;
-            self.lease.heard(now, from, term, stamp);
+            self.mandate.heard(now, from, term, stamp);
         }
     }
 
     /// The stamp to return with a message to `to`.
     pub fn stamp_for(&self, to: u64) -> u64 {
-        self.lease.stamp_for(to, self.node.raft.term)
+        self.mandate.stamp_for(to, self.node.raft.term)
     }
 
     pub fn term(&self) -> u64 {
@@ -482,8 +482,7 @@ impl RaftGroup {
 
     fn propose_change(&mut self, add: &[u64], kind: ConfChangeType, remove: &[u64]) {
         let single = |node: &u64, kind| {
-            let mut single = ConfChangeSingle::default();
-            single.node_id = *node;
+            let mut single = ConfChangeSingle { node_id: *node, ..ConfChangeSingle::default() };
             single.set_change_type(kind);
             single
         };
@@ -526,7 +525,7 @@ impl RaftGroup {
     /// A node asked for a vote that has no part in the group (any more), and this replica knows it.
     pub fn is_stranger(&self, now: Moment, node: u64) -> bool {
         self.is_serving()
-            && self.has_lease(now)
+            && self.has_mandate(now)
             && !self.store.0.borrow().configuration.contains(node)
     }
 

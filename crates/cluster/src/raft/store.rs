@@ -113,10 +113,8 @@ impl Window {
 pub struct Store(pub Rc<RefCell<Window>>);
 
 pub fn raft_entry(entry: &Entry) -> RaftEntry {
-    let mut raft = RaftEntry::default();
-    raft.index = entry.index;
-    raft.term = entry.term;
-    raft.data = entry.data.clone();
+    let Entry { index, term, ref data, .. } = *entry;
+    let mut raft = RaftEntry { index, term, data: data.clone(), ..RaftEntry::default() };
     if entry.kind == EntryKind::Change {
         raft.set_entry_type(EntryType::EntryConfChangeV2);
     }

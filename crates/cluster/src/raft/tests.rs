@@ -35,7 +35,7 @@ fn a_lone_voter_leads_and_commits_what_is_persisted() {
     let mut frames = 0;
     assert!(!group.is_serving());
     let first = drive(&mut group, &mut frames);
-    assert!(group.is_serving() && group.is_alone() && group.has_lease(Moment(0)));
+    assert!(group.is_serving() && group.is_alone() && group.has_mandate(Moment(0)));
     assert_eq!(first.len(), 1, "the no-op of its term");
     assert_eq!(group.propose(b"one".to_vec()), Ok(2));
     let ready = group.ready().expect("an entry to write");

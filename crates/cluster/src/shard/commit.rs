@@ -163,8 +163,9 @@ impl Shard {
                 term: entry.term,
                 index: entry.index,
                 payload: vec![entry.data.clone()],
-                // The first entry of a term makes the vote count.
-                sync: sync || entry.data.is_empty(),
+                // The first entry of a term makes the vote count. And who is taken in is sent what
+                // comes before, which from then on must not be lost.
+                sync: sync || entry.data.is_empty() || kind == FRAME_CHANGE,
             };
             let appended = self.log.append(self.now.moment, frame);
             last = Some(appended.number);

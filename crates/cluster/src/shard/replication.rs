@@ -195,7 +195,9 @@ impl Shard {
     pub(super) fn may_read(&self, id: GroupId) -> bool {
         self.is_alone
             || self.is_serving_group(id)
-                && self.consensus(id).is_some_and(|consensus| consensus.has_lease(self.now.moment))
+                && self
+                    .consensus(id)
+                    .is_some_and(|consensus| consensus.has_mandate(self.now.moment))
     }
 
     /// Acts on it if this replica has become or is no longer the leader of the group.

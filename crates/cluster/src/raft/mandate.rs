@@ -4,7 +4,7 @@
 //!
 //! A leader stamps what it sends with its clock; a voter that hears it promises to grant no vote for
 //! [`PROMISE_MS`] and returns the stamp. What a majority has returned, less a margin for clocks of
-//! different speed, is the lease.
+//! different speed, is the mandate.
 
 use crate::consensus::Configuration;
 use koine_base::Moment;
@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 pub const PROMISE_MS: u64 = 300;
 
 /// How long a leader relies on it: clocks may differ in speed by a sixth.
-const LEASE_MS: u64 = 250;
+const MANDATE_MS: u64 = 250;
 
-pub struct Lease {
+pub struct Mandate {
     /// Leader and term of the newest promise, and the highest stamp heard from it.
     promised: (u64, u64, u64),
     promised_until: Moment,
@@ -24,11 +24,11 @@ pub struct Lease {
     returned: BTreeMap<u64, u64>,
 }
 
-impl Lease {
+impl Mandate {
     /// What was promised before a restart is not known: it is kept as if it had been made just now.
-    pub fn new(now: Moment, is_sole_voter: bool) -> Lease {
+    pub fn new(now: Moment, is_sole_voter: bool) -> Mandate {
         let promised_until = if is_sole_voter { now } else { now.after_ms(PROMISE_MS) };
-        Lease { promised: (0, 0, 0), promised_until, returned: BTreeMap::new() }
+        Mandate { promised: (0, 0, 0), promised_until, returned: BTreeMap::new() }
     }
 
     /// A leader was heard.
@@ -73,7 +73,7 @@ impl Lease {
                 || self
                     .returned
                     .get(&node)
-                    .is_some_and(|stamp| now < Moment(*stamp).after_ms(LEASE_MS))
+                    .is_some_and(|stamp| now < Moment(*stamp).after_ms(MANDATE_MS))
         })
     }
 }
@@ -83,20 +83,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_ends_before_any_promise_it_rests_on() {
+    fn a_mandate_ends_before_any_promise_it_rests_on() {
         let configuration = Configuration { voters: vec![1, 2, 3], ..Configuration::default() };
         let start = Moment(10_000_000);
-        let mut leader = Lease::new(start, false);
-        let mut voter = Lease::new(start, false);
+        let mut leader = Mandate::new(start, false);
+        let mut voter = Mandate::new(start, false);
         assert!(!leader.holds(start, 1, &configuration));
-        // Heard late: the promise counts from then, the lease from when it was sent.
+        // Heard late: the promise counts from then, the mandate from when it was sent.
         let heard = start.after_ms(40);
         voter.heard(heard, 1, 5, start.0);
         leader.returned(start.after_ms(80), 2, voter.stamp_for(1, 5));
         for ms in 0..1000 {
             let now = start.after_ms(ms);
             let holds = leader.holds(now, 1, &configuration);
-            assert_eq!(holds, ms < LEASE_MS, "at {ms} ms");
+            assert_eq!(holds, ms < MANDATE_MS, "at {ms} ms");
             assert!(!(holds && voter.may_vote(now, 3)), "at {ms} ms");
         }
         assert!(voter.may_vote(heard, 1), "the leader itself may ask again");
