@@ -125,6 +125,9 @@ marks! {
         MailDoubled,
         MailCut,
         RefusedNotLeader,
+        VotersChanged,
+        /// A node lost its disk, and another took its place.
+        DiskWiped,
         /// In the end a majority had to get on alone.
         MajorityHealed,
     }

@@ -27,7 +27,7 @@ impl Shard {
                 describe(*id, stream, &mut bytes);
             }
         }
-        for (name, offsets) in &group.offsets {
+        for (name, offsets) in group.offsets.iter().filter(|(_, offsets)| !offsets.is_empty()) {
             bytes.extend_from_slice(name.as_bytes());
             offsets.encode(&mut bytes);
         }
@@ -54,7 +54,8 @@ fn describe(id: StreamId, stream: &Stream, out: &mut Vec<u8>) {
             put(range.end);
         }
     }
-    if let Some(producers) = &stream.producers {
+    // A leader has a place for producers before it has committed anything of them.
+    if let Some(producers) = stream.producers.as_ref().filter(|producers| !producers.is_empty()) {
         producers.encode(out);
     }
 }

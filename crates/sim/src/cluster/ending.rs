@@ -11,6 +11,9 @@ use koine_broker::session::Request;
 /// Time in which a healed cluster has to have leaders.
 const LEADERS_US: u64 = 10_000_000;
 
+/// Time in which new voters have to be taken in.
+const VOTERS_US: u64 = 30_000_000;
+
 /// Time for one question of the last look, repeats included.
 const ANSWER_US: u64 = 10_000_000;
 
@@ -27,6 +30,7 @@ impl Cluster {
     pub(super) fn end(&mut self) -> Checked {
         self.heal()?;
         self.require_leaders()?;
+        self.require_voters()?;
         self.require_progress()?;
         self.clients_on = false;
         for slot in 0..self.clients.len() {
@@ -45,12 +49,17 @@ impl Cluster {
     fn heal(&mut self) -> Checked {
         self.faults_on = false;
         (self.lost, self.doubled) = (0, 0);
-        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        let there = (0..self.nodes.len()).filter(|node| !self.nodes[*node].is_gone);
+        let mut order: Vec<usize> = there.collect();
         super::network::shuffle(&mut order, &mut self.faults);
-        let count = match self.options.heals_majority_only {
-            true => self.nodes.len() / 2 + 1,
-            false => self.nodes.len(),
+        // In the midst of a change it is not known here of what a majority is needed.
+        let count = match self.options.heals_majority_only && !self.has_changed_voters {
+            true => order.len() / 2 + 1,
+            false => order.len(),
         };
+        let mut all: Vec<_> = order.iter().map(|node| self.nodes[*node].id).collect();
+        all.sort_unstable();
+        self.wanted = all;
         let (healed, lost) = order.split_at(count);
         if !lost.is_empty() {
             self.mark(Mark::MajorityHealed);
@@ -91,6 +100,17 @@ impl Cluster {
             "healed for {} s, and groups {missing:?} have no leader",
             LEADERS_US / 1_000_000
         ))
+    }
+
+    /// Whoever shall vote votes, those that were wiped and those that were sent away included.
+    fn require_voters(&mut self) -> Checked {
+        match self.run_while(VOTERS_US, Cluster::has_wanted_voters)? {
+            true => Ok(()),
+            false => {
+                let wanted = self.wanted.clone();
+                violation(format!("healed, and {wanted:?} do not come to vote"))
+            }
+        }
     }
 
     /// Clients go on for a while: some of what they write has to be acknowledged.

@@ -25,11 +25,15 @@ pub enum Fault {
     ClockJump,
     /// A bit flips on one node while it is down.
     Flip,
+    /// A node votes no longer, or again.
+    ChangeVoters,
+    /// A node loses its disk, and another takes its place.
+    Wipe,
 }
 
 impl Fault {
     /// With usual weights.
-    pub const ALL: [(Fault, u64); 13] = [
+    pub const ALL: [(Fault, u64); 15] = [
         (Fault::Crash, 6),
         (Fault::CrashLeader, 6),
         (Fault::PowerCut, 3),
@@ -43,6 +47,8 @@ impl Fault {
         (Fault::SyncFailure, 2),
         (Fault::ClockJump, 2),
         (Fault::Flip, 2),
+        (Fault::ChangeVoters, 3),
+        (Fault::Wipe, 2),
     ];
 }
 
@@ -52,8 +58,10 @@ impl Cluster {
         self.after(wait, Task::Fault);
     }
 
-    fn any_node(&mut self) -> usize {
-        self.faults.below(self.nodes.len() as u64) as usize
+    pub(super) fn any_node(&mut self) -> usize {
+        let there: Vec<usize> =
+            (0..self.nodes.len()).filter(|node| !self.nodes[*node].is_gone).collect();
+        there[self.faults.below(there.len() as u64) as usize]
     }
 
     /// The leader of some group, else any node.
@@ -125,6 +133,8 @@ impl Cluster {
                 self.nodes[node].wall_ahead_ms += self.faults.below(20_000) as i64 - 10_000;
             }
             Fault::Flip => self.flip(),
+            Fault::ChangeVoters => self.change_voters(),
+            Fault::Wipe => self.wipe()?,
         }
         Ok(())
     }

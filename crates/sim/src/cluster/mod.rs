@@ -16,6 +16,7 @@ mod hearing;
 mod history;
 mod network;
 mod node;
+mod operator;
 mod options;
 mod scripts;
 #[cfg(test)]
@@ -52,13 +53,13 @@ enum Task {
         node: usize,
         life: u64,
         shard: usize,
-        request: IoRequest,
+        request: Box<IoRequest>,
     },
     DiskDone {
         node: usize,
         life: u64,
         shard: usize,
-        result: IoResult,
+        result: Box<IoResult>,
     },
     /// Between shards of one node.
     Mail {
@@ -74,10 +75,12 @@ enum Task {
         shard: usize,
         bytes: Vec<u8>,
     },
+    /// Void if the shard is looked at at another moment by now.
     Tick {
         node: usize,
         life: u64,
         shard: usize,
+        due: u64,
     },
     Client {
         slot: usize,
@@ -87,6 +90,8 @@ enum Task {
     },
     Heal,
     Fault,
+    /// The voters are made to be the wanted ones.
+    Operate,
     Check,
 }
 
@@ -104,6 +109,11 @@ pub struct Cluster {
     clients: Vec<Client>,
     history: History,
     checks: Checks,
+    /// Who shall vote, ascending.
+    wanted: Vec<NodeId>,
+    has_changed_voters: bool,
+    /// The place of a node that lost its disk is not filled yet.
+    is_wiped_open: bool,
     /// Of 1000 mails.
     lost: u64,
     doubled: u64,
@@ -170,6 +180,9 @@ impl Cluster {
             clients: (0..=options.clients as usize).map(Client::new).collect(),
             history: History::default(),
             checks: Checks::default(),
+            wanted: Vec::new(),
+            has_changed_voters: false,
+            is_wiped_open: false,
             lost: options.lost,
             doubled: options.doubled,
             faults_on: true,
@@ -203,6 +216,7 @@ impl Cluster {
             self.after(wait, Task::Client { slot });
         }
         self.after(CHECK_EVERY_US, Task::Check);
+        self.begin_operating();
         Ok(())
     }
 
@@ -281,8 +295,10 @@ impl Cluster {
             }
             Task::Fault if self.faults_on => self.make_fault(),
             Task::Fault => Ok(()),
+            Task::Operate => self.operate(),
             Task::Check => {
                 self.after(CHECK_EVERY_US, Task::Check);
+                self.note_filled_place();
                 self.check_replicas()
             }
             of_node => self.run_node_task(of_node),
@@ -316,15 +332,15 @@ impl Cluster {
         }
         let now = self.nodes[node].now(self.now_us);
         match task {
-            Task::Disk { shard, request, .. } => self.run_disk(node, shard, request),
-            Task::DiskDone { shard, result, .. } => self.report_disk(node, shard, result)?,
+            Task::Disk { shard, request, .. } => self.run_disk(node, shard, *request),
+            Task::DiskDone { shard, result, .. } => self.report_disk(node, shard, *result)?,
             Task::Mail { from, to, .. } => {
                 let waiting = self.nodes[node].mail.get_mut(&(from, to));
                 let mail = waiting.and_then(|waiting| waiting.pop_front());
                 self.nodes[node].shards[to].mail(now, mail);
                 self.pump(node, to)?;
             }
-            Task::Tick { shard, .. } => {
+            Task::Tick { shard, due, .. } if self.nodes[node].ticks[shard] == due => {
                 self.nodes[node].ticks[shard] = u64::MAX;
                 self.nodes[node].shards[shard].tick(now);
                 self.pump(node, shard)?;

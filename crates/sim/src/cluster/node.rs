@@ -199,7 +199,7 @@ impl Cluster {
         if due < self.nodes[node].ticks[shard] {
             self.nodes[node].ticks[shard] = due;
             let wait = due - self.now_us + self.schedule.below(200);
-            self.after(wait, Task::Tick { node, life, shard });
+            self.after(wait, Task::Tick { node, life, shard, due });
         }
         self.hear_all(node)
     }
@@ -270,6 +270,7 @@ impl Cluster {
             wait *= SLOWNESS;
         }
         let life = self.nodes[node].life;
+        let request = Box::new(request);
         self.after(wait, Task::Disk { node, life, shard, request });
     }
 
@@ -277,6 +278,7 @@ impl Cluster {
         let result = koine_log::execute(&self.nodes[node].disk, request);
         let life = self.nodes[node].life;
         let wait = 1 + self.schedule.below(30);
+        let result = Box::new(result);
         self.after(wait, Task::DiskDone { node, life, shard, result });
     }
 
@@ -317,11 +319,11 @@ impl Cluster {
                 0 => {}
                 1 => {
                     self.nodes[node].disk.stop_after(self.faults.below(4));
-                    koine_log::execute(&self.nodes[node].disk, request);
+                    koine_log::execute(&self.nodes[node].disk, *request);
                     break;
                 }
                 _ => {
-                    koine_log::execute(&self.nodes[node].disk, request);
+                    koine_log::execute(&self.nodes[node].disk, *request);
                 }
             }
         }
