@@ -75,6 +75,8 @@ marks! {
         /// A write landed somewhere else.
         WriteMisdirected,
         ReadFailed,
+        /// It put flipped bits right by itself.
+        Mended,
         /// It started once they were as before.
         StartedAfterRepair,
         /// A request was refused because what it asks for is damaged.

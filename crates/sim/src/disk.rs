@@ -40,6 +40,8 @@ struct Damage {
     directory: String,
     /// When those bytes were synced, in syncs of the directory; 0 if that is long ago.
     synced_at: u64,
+    /// Of a flip: where, and what stands there now.
+    flip: Option<(String, u64, u8)>,
 }
 
 struct Recent {
@@ -106,7 +108,7 @@ impl State {
             None => 0,
         };
         let directory = directory_of(path).to_owned();
-        self.damages.push(Damage { directory, synced_at });
+        self.damages.push(Damage { directory, synced_at, flip: None });
     }
 
     /// Notes a write; says what becomes of it.
@@ -177,15 +179,50 @@ impl FaultyDisk {
     /// Inverts bits of a stored byte.
     pub fn decay(&self, path: &str, position: u64, mask: u8) {
         if self.inner.flip(path, position, mask).is_ok() {
-            self.lock().damaged(path, position);
+            let value = self.byte(path, position).unwrap_or(0);
+            let state = &mut *self.lock();
+            state.damaged(path, position);
+            if let Some(damage) = state.damages.last_mut() {
+                damage.flip = Some((path.to_owned(), position, value));
+            }
         }
     }
 
-    /// Takes back what [`Self::decay`] did.
+    /// Takes back what [`Self::decay`] did, unless the node has put it right or written over it.
     pub fn restore(&self, path: &str, position: u64, mask: u8) {
-        if self.inner.flip(path, position, mask).is_ok() {
-            self.lock().damages.pop();
+        let now = self.byte(path, position);
+        let is_it = |damage: &Damage| {
+            let flip = damage.flip.as_ref();
+            flip.is_some_and(|(of, at, _)| of == path && *at == position)
+        };
+        let found = {
+            let state = &mut *self.lock();
+            let at = state.damages.iter().rposition(is_it);
+            at.map(|at| state.damages.remove(at))
+        };
+        let flipped = found.and_then(|damage| damage.flip).map(|(_, _, value)| value);
+        if now.is_some() && now == flipped {
+            // It was there a moment ago.
+            let _ = self.inner.flip(path, position, mask);
         }
+    }
+
+    /// Flips that are gone, because the node has put them right or written over them; how many.
+    pub fn forget_mended(&self) -> usize {
+        let damages = std::mem::take(&mut self.lock().damages);
+        let before = damages.len();
+        let is_there = |damage: &Damage| match &damage.flip {
+            Some((path, position, value)) => self.byte(path, *position) == Some(*value),
+            None => true,
+        };
+        let left: Vec<Damage> = damages.into_iter().filter(is_there).collect();
+        let mended = before - left.len();
+        self.lock().damages = left;
+        mended
+    }
+
+    fn byte(&self, path: &str, position: u64) -> Option<u8> {
+        self.inner.contents(path).ok()?.get(usize::try_from(position).ok()?).copied()
     }
 
     pub fn is_damaged(&self) -> bool {
@@ -379,6 +416,21 @@ mod tests {
             disk.restore(path, position, 1);
             assert!(!disk.is_damaged());
         }
+    }
+
+    #[test]
+    fn what_the_node_put_right_is_not_flipped_again() {
+        let disk = FaultyDisk::default();
+        let file = disk.create("0/segments/1", 16).expect("room");
+        write(&disk, file, 0, b"ab");
+        disk.decay("0/segments/1", 0, 1);
+        disk.decay("0/segments/1", 1, 1);
+        write(&disk, file, 0, b"a");
+        assert_eq!(disk.forget_mended(), 1);
+        disk.restore("0/segments/1", 0, 1);
+        disk.restore("0/segments/1", 1, 1);
+        assert_eq!(&disk.contents("0/segments/1").expect("there")[..2], b"ab");
+        assert!(!disk.is_damaged());
     }
 
     #[test]

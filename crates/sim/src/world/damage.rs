@@ -172,6 +172,9 @@ impl World {
 
     pub(super) fn started(&mut self) {
         self.damage.flips.clear();
+        if self.disk.forget_mended() > 0 {
+            self.mark(Mark::Mended);
+        }
         if std::mem::take(&mut self.damage.refused) {
             self.mark(Mark::StartedAfterRepair);
         }
