@@ -48,7 +48,9 @@ pub fn run(options: &Options, row: &mut Row) -> Result<(), String> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    start_on_full(&mut stage, &ballast, row)?;
+    if row.passed() {
+        start_on_full(&mut stage, &ballast, row)?;
+    }
     stage.finish(row)
 }
 

@@ -117,6 +117,7 @@ impl Stage {
         let sums = self.clients.settle();
         if !sums.is_clean() {
             row.failures.push(format!("{sums:?}"));
+            row.failures.extend(self.clients.load.ledger.complaints());
         }
     }
 
@@ -126,14 +127,14 @@ impl Stage {
         let load = std::sync::Arc::clone(&self.clients.load);
         row.sums = self.clients.finish(&addresses);
         let sums = row.sums;
-        if !sums.is_clean() {
+        if !sums.is_clean() && row.passed() {
             row.failures.push(format!("{sums:?}"));
             row.failures.extend(load.ledger.lost().into_iter().take(20));
             row.failures.extend(load.ledger.complaints());
         }
         let [kafka, amqp, mqtt] = load.ledger.acknowledged_by_protocol();
         row.notes.push(format!(
-            "acknowledged through kafka {kafka}, amqp {amqp}, mqtt {mqtt}; {} without an answer were read as well",
+            "of the steady load kafka {kafka}, amqp {amqp}, mqtt {mqtt}; {} without an acknowledgement were read as well",
             sums.recovered
         ));
         for (signal, count) in load.ledger.signals() {

@@ -22,11 +22,8 @@ pub enum Protocol {
 /// When a message may be read a second time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeats {
-    /// Idempotent Kafka producers.
+    /// Idempotent Kafka producers, MQTT QoS 2.
     Never,
-    /// MQTT QoS 2: if its publisher had to send it again, because the broker may have been killed between storing it
-    /// and noting its identifier (docs/user/mqtt.md).
-    IfSentAgain,
     /// AMQP: if the delivery says that it may be a repetition.
     Flagged,
     /// MQTT QoS 1: both sides repeat what was not acknowledged.
@@ -46,15 +43,13 @@ pub struct Role {
 struct Entry {
     acknowledged: bool,
     refused: bool,
-    sent_again: bool,
     read: u16,
     /// Kafka: where it was acknowledged, as the partition in the upper 16 bits and the offset; all ones is nowhere.
     place: u64,
 }
 
 impl Entry {
-    const NEW: Entry =
-        Entry { acknowledged: false, refused: false, sent_again: false, read: 0, place: u64::MAX };
+    const NEW: Entry = Entry { acknowledged: false, refused: false, read: 0, place: u64::MAX };
 
     fn place(&self) -> Option<(u16, u64)> {
         (self.place != u64::MAX)
@@ -159,14 +154,6 @@ impl Ledger {
         }
     }
 
-    /// Its writer repeats it on a new connection.
-    pub fn sent_again(&self, writer: u16, sequence: u64) {
-        let mut book = self.book();
-        if let Some(entry) = book.writers[usize::from(writer)].get_mut(sequence as usize) {
-            entry.sent_again = true;
-        }
-    }
-
     pub fn refused(&self, writer: u16, sequence: u64) {
         let mut guard = self.book();
         let book = &mut *guard;
@@ -207,7 +194,6 @@ impl Ledger {
         let wrong = match self.roles[writer].repeats {
             _ if read == 1 => false,
             Repeats::Never => true,
-            Repeats::IfSentAgain => !entry.sent_again,
             Repeats::Flagged => !flagged,
             Repeats::Always => false,
         };
@@ -301,7 +287,7 @@ mod tests {
         Role { name: "log", protocol: Protocol::Kafka, repeats: Repeats::Never },
         Role { name: "queue", protocol: Protocol::Amqp, repeats: Repeats::Flagged },
         Role { name: "qos1", protocol: Protocol::Mqtt, repeats: Repeats::Always },
-        Role { name: "qos2", protocol: Protocol::Mqtt, repeats: Repeats::IfSentAgain },
+        Role { name: "qos2", protocol: Protocol::Mqtt, repeats: Repeats::Never },
     ];
 
     fn check(script: impl Fn(&Ledger, &[u8]), writer: u16, expect: Sums) {
@@ -330,11 +316,6 @@ mod tests {
         check(twice(1, false), 1, Sums { repeated: 1, repeated_wrongly: 1, ..read });
         check(twice(2, false), 2, Sums { repeated: 1, ..read });
         check(twice(3, true), 3, Sums { repeated: 1, repeated_wrongly: 1, ..read });
-        let sent_again = |l: &Ledger, body: &[u8]| {
-            l.sent_again(3, 0);
-            twice(3, false)(l, body);
-        };
-        check(sent_again, 3, Sums { repeated: 1, ..read });
         let recovered = Sums { read: 1, recovered: 1, ..one };
         check(|l, body| assert!(l.read(body, false, None).is_some()), 0, recovered);
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use koine_workload::check::{Kind, Rules, Verdict};
+use koine_workload::check::{Kind, Verdict};
 use koine_workload::mix::{Mix, MixOptions};
 use koine_workload::tcp::{Addresses, TcpHost};
 
@@ -110,11 +110,9 @@ impl Following<'_> {
 
 /// One mix from its set-up to its verdict; false if the load was over before.
 fn run_one(load: &Load, run: u32, questions: &Receiver<()>) -> bool {
-    let rules = Rules { qos2_once_over_crash: super::QOS2_ONCE_OVER_CRASH };
     let mut mix = Mix::new(MixOptions {
         run,
         body_bytes_max: BODY_BYTES_MAX,
-        rules,
         ..MixOptions::new(u64::from(run))
     });
     let mut following = Following { load, host: TcpHost::new(nowhere()), life: None };

@@ -35,12 +35,8 @@ const ROLES: [Role; 4] = [
     Role { name: "kafka idempotent", protocol: Protocol::Kafka, repeats: Repeats::Never },
     Role { name: "amqp confirms", protocol: Protocol::Amqp, repeats: Repeats::Flagged },
     Role { name: "mqtt qos 1", protocol: Protocol::Mqtt, repeats: Repeats::Always },
-    Role { name: "mqtt qos 2", protocol: Protocol::Mqtt, repeats: Repeats::IfSentAgain },
+    Role { name: "mqtt qos 2", protocol: Protocol::Mqtt, repeats: Repeats::Never },
 ];
-
-/// Whether the broker keeps MQTT's promise of QoS 2 when it is killed between storing a publish and noting its identifier
-/// (docs/user/mqtt.md says).
-pub const QOS2_ONCE_OVER_CRASH: bool = false;
 
 /// All that the clients share.
 pub struct Load {

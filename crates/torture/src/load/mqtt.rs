@@ -172,9 +172,6 @@ impl Publisher {
         let client = format!("torture-publisher-{}", self.qos);
         let (mut session, present) = Session::open(address, &client)?;
         check_session(load, &client, &mut self.known, present);
-        for out in self.open.iter().filter(|out| out.stage == Stage::Published) {
-            load.ledger.sent_again(self.writer, out.message);
-        }
         let again: Vec<u8> = self.open.iter().flat_map(|out| self.encode(out, DUP)).collect();
         session.connection.send(&again)?;
         let mut answered = Instant::now();

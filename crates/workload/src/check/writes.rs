@@ -147,7 +147,11 @@ impl<'w, 'a> Place<'w, 'a> {
         let mut seen: HashMap<Value, &Read> = HashMap::new();
         for (read, value) in self.reads() {
             let Some(first) = seen.insert(*value, read) else { continue };
-            let is_excused = self.write_of(*value).is_some_and(|w| self.may_be_stored_again(w));
+            // What is stored once may pass by again where nothing is stored (docs/user/mqtt.md).
+            let passes = matches!(read.how, How::Pushed { qos: 0, .. });
+            let is_excused = self
+                .write_of(*value)
+                .is_some_and(|w| self.may_be_stored_again(w) || passes && w.repeats > 0);
             match again(read).filter(|_| !is_excused) {
                 Some(kind) => {
                     let text = format!(
