@@ -73,6 +73,9 @@ fn run(fault: &Fault, options: &Options) -> Row {
     if let Err(why) = (fault.run)(&options, &mut row) {
         row.failures.push(why);
     }
+    for failure in &row.failures {
+        eprintln!("{} FAILED: {failure}", row.fault);
+    }
     match row.passed() {
         true => drop(std::fs::remove_dir_all(&options.directory)),
         false => {

@@ -62,6 +62,8 @@ impl Watcher {
             (Heard::Subscribed { is_failure: false }, Look::Subscribing { asked }) => {
                 self.look = Look::Hearing { asked, until: step.moment().after_ms(SETTLE_MS) };
             }
+            // Asked for before the drain began.
+            (Heard::Subscribed { .. }, Look::Done) => {}
             (Heard::Publish(Publish { retain: true, topic, body, .. }), _) => {
                 self.found.insert(topic, Found::in_body(step.run, &body));
             }
