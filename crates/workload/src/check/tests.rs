@@ -293,6 +293,11 @@ fn sessions() {
         "w 1.1 s0 none; lost 1.1; s 0 1.1; s 0 1.1",
         "w 1.1 s0 none; lost 1.1; s 0 1.1",
     );
+    check(
+        Kind::Reordered,
+        "w 1.1 s0 exactly; w 1.2 s0 exactly; ok 1.1; ok 1.2; s 0 1.2; s 0 1.1",
+        "w 1.1 s0 exactly; w 1.2 s0 exactly; again 1.1; ok 1.1; ok 1.2; s 0 1.2; s 0 1.1",
+    );
     // What is stored once may pass by a second time where nothing is stored.
     check(
         Kind::Duplicated,
