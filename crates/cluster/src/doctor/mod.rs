@@ -5,7 +5,7 @@ mod repair;
 
 pub use repair::{repair, Remedy};
 
-use crate::entry::{operations, Operation};
+use crate::entry::{operations, Operation, APPEND_HEADER_BYTES};
 use crate::layout::Layout;
 use crate::shard::doctor::{decode_commands, decode_metadata, is_entry, stream_ends};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use koine_base::{GroupId, ShardId, StreamId};
 use koine_broker::batch::BatchHeader;
 use koine_broker::limits::Limits;
 use koine_broker::metadata::{Effects, Metadata, MetadataLimits, StreamOwner};
-use koine_log::{inspect, Config, Fault, GroupCheckpoint, OpenError, Seen};
+use koine_log::{inspect, Config, Fault, GroupCheckpoint, OpenError, Seen, HOLE_BYTES};
 use std::collections::BTreeMap;
 
 /// Offsets of one stream that are gone, or cannot be read.
@@ -77,6 +77,7 @@ pub fn examine(
         let inspection = inspect(disk, &config, &mut |seen| watch.see(seen, progress))?;
         report.files += inspection.files;
         report.bytes += inspection.bytes;
+        watch.finish();
         let mut damage = watch.damage.into_iter();
         for found in inspection.findings {
             let mut finding = Finding {
@@ -161,6 +162,17 @@ struct Damage {
     lost: Vec<(StreamId, u64, u64)>,
     metadata: bool,
     and_more: bool,
+    /// Bytes that an entry in its place can have.
+    room: usize,
+    /// Damaged batches of which only the first offset is sure.
+    unresolved: Vec<(StreamId, u64, Option<u64>)>,
+}
+
+impl Damage {
+    /// True if a place holder for one more loss fits in.
+    fn has_room(&self) -> bool {
+        (self.lost.len() + 1) * (APPEND_HEADER_BYTES + HOLE_BYTES) <= self.room
+    }
 }
 
 /// Follows a log from its checkpoint on and notices which offsets a damaged frame took.
@@ -220,49 +232,86 @@ impl Watch<'_> {
         }
     }
 
-    /// Offsets that are not there where a later entry goes on: the newest damage took them.
+    /// Offsets that are not there where a later entry goes on. Which of several damaged entries had them
+    /// makes no difference; one that a repair can put them into is as good as any.
     fn blame(&mut self, group: GroupId, lost: (StreamId, u64, u64)) {
         let may_have = |damage: &&mut Damage| damage.group.is_none_or(|of| of == group);
-        if let Some(damage) = self.damage.iter_mut().rev().find(may_have) {
+        let mut suspects: Vec<&mut Damage> = self.damage.iter_mut().filter(may_have).collect();
+        let roomy = suspects.iter().position(|damage| damage.has_room());
+        let index = roomy.or(suspects.len().checked_sub(1));
+        if let Some(damage) = index.and_then(|index| suspects.get_mut(index)) {
             damage.lost.push(lost);
         }
     }
 
     fn damaged(&mut self, header: Option<(GroupId, u8, u64)>, payload: &[u8]) {
-        let mut damage = Damage { group: header.map(|(group, ..)| group), ..Damage::default() };
-        let of_metadata = damage.group.is_none_or(|group| group == GroupId::METADATA);
-        damage.metadata = of_metadata && self.names.is_some();
-        match header {
-            Some((group, kind, _)) if is_entry(kind) && group != GroupId::METADATA => {
-                damage.and_more = !self.salvage(payload, &mut damage.lost);
-            }
-            Some(_) => {}
-            None => damage.and_more = true,
+        let group = header.map(|(group, ..)| group);
+        let metadata = group.is_none_or(|group| group == GroupId::METADATA) && self.names.is_some();
+        let room = payload.len();
+        let and_more = header.is_none();
+        self.damage.push(Damage { group, metadata, and_more, room, ..Damage::default() });
+        let of_data =
+            |(group, kind, _): &(GroupId, u8, u64)| is_entry(*kind) && *group != GroupId::METADATA;
+        if header.as_ref().is_some_and(of_data) {
+            self.salvage(payload);
         }
-        self.damage.push(damage);
     }
 
-    /// Reads of a damaged entry what can be read, and notes the offsets of batches that are damaged.
-    /// True if it was all.
-    fn salvage(&mut self, payload: &[u8], lost: &mut Vec<(StreamId, u64, u64)>) -> bool {
+    /// Reads of the newest damaged entry what can be read.
+    fn salvage(&mut self, payload: &[u8]) {
+        let index = self.damage.len() - 1;
         for operation in operations(Bytes::copy_from_slice(payload)) {
-            let Ok(operation) = operation else { return false };
+            let Ok(operation) = operation else {
+                self.damage[index].and_more = true;
+                return;
+            };
             let Operation::Append { stream, base_offset, batch, .. } = operation else {
                 continue;
             };
-            let known = self.ends.get(&stream).copied().unwrap_or(base_offset);
+            let known = *self.ends.entry(stream).or_insert(base_offset);
             let header = BatchHeader::new(&batch).ok();
             let header = header.filter(|header| header.base_offset() == base_offset);
-            let Some(header) = header.filter(|_| base_offset == known) else {
-                return false;
-            };
-            let end = header.next_offset();
-            if !header.crc_is_good() {
-                // Its length may be what is damaged; then the next batch of the stream says so.
-                lost.push((stream, base_offset, end));
+            match header {
+                Some(header) if header.crc_is_good() && base_offset >= known => {
+                    if base_offset > known {
+                        self.blame(stream.group(), (stream, known, base_offset));
+                    }
+                    self.reaches(stream, header.next_offset());
+                }
+                // How far it reached is said by the next batch of the stream, if there is one.
+                Some(header) if base_offset == known => {
+                    let end = plausible_end(&header);
+                    self.damage[index].unresolved.push((stream, base_offset, end));
+                }
+                _ => {
+                    self.damage[index].and_more = true;
+                    return;
+                }
             }
-            self.reaches(stream, end);
         }
-        true
+    }
+
+    /// The log is over: batches that nothing follows reached as far as they say themselves.
+    fn finish(&mut self) {
+        for damage in &mut self.damage {
+            for (stream, base, end) in std::mem::take(&mut damage.unresolved) {
+                if self.ends.get(&stream) == Some(&base) {
+                    damage.lost.push((stream, base, end.unwrap_or(base + 1)));
+                    damage.and_more |= end.is_none();
+                    self.ends.insert(stream, end.unwrap_or(base + 1));
+                }
+            }
+        }
     }
 }
+
+/// Where a damaged batch ends, if its header does not contradict itself.
+fn plausible_end(header: &BatchHeader<'_>) -> Option<u64> {
+    let count = u64::try_from(header.record_count()).ok()?;
+    let end = header.next_offset();
+    let is_possible = count > 0 && count <= header.bytes().len() as u64 * RECORDS_PER_BYTE_MAX;
+    (is_possible && end == header.base_offset() + count).then_some(end)
+}
+
+/// Compressed as well as can be, this many records are still more than a byte.
+const RECORDS_PER_BYTE_MAX: u64 = 1000;
