@@ -49,6 +49,10 @@ pub struct Config {
     pub segments_open_max: usize,
     /// Budget for the indexes of runs that were read lately.
     pub index_cache_bytes: usize,
+    /// How often the scrub reads a MiB of a segment; never if none.
+    pub scrub_every: Option<Duration>,
+    /// How long the scrub rests when it has read everything, and after the log was opened.
+    pub scrub_pause: Duration,
     /// No file is created if less than this would stay free on the device.
     pub free_bytes_min: u64,
     /// Wait before trying again to create a file after the device was full.
@@ -77,6 +81,8 @@ impl Config {
             pack_merge_count: 8,
             segments_open_max: 256,
             index_cache_bytes: 4 << 20,
+            scrub_every: None,
+            scrub_pause: Duration::from_secs(600),
             free_bytes_min: 64 << 20,
             full_retry_after: Duration::from_secs(1),
         }

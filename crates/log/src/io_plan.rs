@@ -84,9 +84,18 @@ pub(crate) struct WalCreated {
 }
 
 impl IoRequest {
+    /// The same read, for nobody in particular.
+    pub(crate) fn in_background(mut self) -> Self {
+        if let Plan::Read(plan) = &mut self.0 {
+            plan.in_background = true;
+        }
+        self
+    }
+
     pub fn class(&self) -> IoClass {
         match self.0 {
             Plan::WalWrite(_) => IoClass::Wal,
+            Plan::Read(ref plan) if plan.in_background => IoClass::Background,
             Plan::Read(_) => IoClass::Read,
             Plan::WalCreate(_) | Plan::Checkpoint(_) | Plan::Remove(_) | Plan::Close(_) => {
                 IoClass::Background

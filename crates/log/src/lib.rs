@@ -30,6 +30,7 @@ mod reading;
 mod repair;
 mod replay;
 mod scan;
+mod scrub;
 mod segment;
 mod segment_writer;
 mod stats;

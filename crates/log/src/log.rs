@@ -10,6 +10,7 @@ use crate::index_cache::IndexCache;
 use crate::io_plan::{IoRequest, IoResult, Outcome, Plan};
 use crate::reading::PendingRead;
 use crate::repair::Repair;
+use crate::scrub::Scrub;
 use crate::segment::{Removal, Segments};
 use crate::stats::Stats;
 use crate::stream::{Stream, Streams, Trimmed, WalRun};
@@ -105,6 +106,8 @@ pub enum Completion {
     Timestamp { token: ReadToken, outcome: Result<TimestampOutcome, ReadError> },
     /// The device is full; [`Log::pressure`] says so until there is room. Nothing is lost.
     NoSpace,
+    /// The scrub found what a read of this offset would find: damage.
+    Damaged { stream: StreamId, offset: u64 },
     /// A checkpoint is durable; up to this WAL position frames will not be replayed.
     Checkpointed { replay_from: WalPosition },
 }
@@ -133,6 +136,7 @@ pub struct Log {
     pub(crate) checkpoints: Checkpointing,
     pub(crate) replaying: bool,
     pub(crate) stats: Stats,
+    pub(crate) scrub: Scrub,
     repairs: Vec<Repair>,
 }
 
@@ -159,6 +163,7 @@ impl Log {
             checkpoints,
             replaying: true,
             stats: Stats { bits_repaired: repairs.len() as u64, ..Stats::default() },
+            scrub: Scrub::default(),
             repairs,
         }
     }
@@ -200,12 +205,12 @@ impl Log {
         if let Some(create) = self.wal.poll_create(now) {
             return Some(IoRequest(Plan::WalCreate(create)));
         }
-        self.poll_checkpoint()
+        self.poll_checkpoint().or_else(|| self.poll_scrub(now))
     }
 
     /// When to call [`Self::poll_io`] again even if nothing else happens.
     pub fn deadline(&self) -> Option<Moment> {
-        self.wal.deadline()
+        [self.wal.deadline(), self.scrub_deadline()].into_iter().flatten().min()
     }
 
     /// Takes back what [`crate::execute`] returned. An error means that the process must end at once:

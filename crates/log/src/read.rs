@@ -50,6 +50,8 @@ pub(crate) struct ReadPlan {
     pub bytes_max: usize,
     pub goal: Goal,
     pub source: Source,
+    /// Nobody waits for it.
+    pub in_background: bool,
 }
 
 #[derive(Debug)]

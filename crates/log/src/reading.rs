@@ -1,6 +1,7 @@
 //! Reads: from memory at once, else a plan for a disk thread; and what its result means. Files that are
 //! being read are kept until the result is back.
 
+use crate::batch::BatchHeader;
 use crate::error::ReadError;
 use crate::format::RunRecord;
 use crate::io_plan::{IoRequest, Plan};
@@ -20,6 +21,8 @@ pub(crate) struct PendingRead {
     /// Last offset + 1 of the first run read.
     behind: u64,
     goal: Goal,
+    /// Nobody waits for it: it only looks.
+    is_scrub: bool,
 }
 
 enum ReadFrom {
@@ -97,9 +100,44 @@ impl Log {
         };
         self.last_token += 1;
         let token = self.last_token;
-        self.reads.insert(token, PendingRead { stream: id, from, behind, goal });
-        let plan = ReadPlan { token, stream: id, offset, offset_end, bytes_max, goal, source };
+        self.reads.insert(token, PendingRead { stream: id, from, behind, goal, is_scrub: false });
+        let in_background = false;
+        let plan = ReadPlan {
+            token,
+            stream: id,
+            offset,
+            offset_end,
+            bytes_max,
+            goal,
+            source,
+            in_background,
+        };
         (ReadToken(token), IoRequest(Plan::Read(plan)))
+    }
+
+    pub(crate) fn note_scrub(&mut self, token: ReadToken) {
+        if let Some(read) = self.reads.get_mut(&token.0) {
+            read.is_scrub = true;
+        }
+    }
+
+    /// What the scrub looked at: it goes on behind that, or behind a damaged run.
+    fn scrub_done(&mut self, behind: u64, outcome: Result<ReadFound, ReadError>) -> Completion {
+        match outcome {
+            Ok(ReadFound::Batches(batches)) => {
+                let last = batches.last().and_then(|last| BatchHeader::parse(last));
+                self.scrubbed(last.map_or(behind, |last| last.last_offset + 1));
+                Completion::Internal
+            }
+            Ok(ReadFound::Timestamp(_)) | Err(ReadError::Io { .. }) => {
+                self.scrubbed(behind);
+                Completion::Internal
+            }
+            Err(ReadError::Corrupt { stream, offset }) => {
+                self.scrubbed(behind);
+                Completion::Damaged { stream, offset }
+            }
+        }
     }
 
     pub(crate) fn read_done(&mut self, done: ReadDone) -> Completion {
@@ -122,6 +160,9 @@ impl Log {
         }
         self.stats.reads_corrupt +=
             u64::from(matches!(done.outcome, Err(ReadError::Corrupt { .. })));
+        if read.is_scrub {
+            return self.scrub_done(read.behind, done.outcome);
+        }
         let token = ReadToken(done.token);
         match (read.goal, done.outcome) {
             (Goal::Batches, Ok(ReadFound::Batches(batches))) => {

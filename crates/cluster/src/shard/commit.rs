@@ -409,10 +409,21 @@ impl Shard {
 
     /// What a disk request brought.
     pub(super) fn log_completed(&mut self, completion: Completion) {
+        if let Completion::Read { batches: Err(ReadError::Corrupt { stream, offset }), .. }
+        | Completion::Timestamp {
+            outcome: Err(ReadError::Corrupt { stream, offset }), ..
+        }
+        | Completion::Damaged { stream, offset } = &completion
+        {
+            self.note_damage(*stream, *offset);
+        }
         match completion {
             Completion::Read { token, batches } => self.read_completed(token, batches),
             Completion::Timestamp { token, outcome } => self.search_completed(token, outcome),
-            Completion::Internal | Completion::NoSpace | Completion::Checkpointed { .. } => {}
+            Completion::Internal
+            | Completion::NoSpace
+            | Completion::Damaged { .. }
+            | Completion::Checkpointed { .. } => {}
         }
     }
 

@@ -1,9 +1,12 @@
-//! Reading what a shard wrote without being one: for the examination of damaged data.
+//! Damage, seen by a running shard; and reading what a shard wrote without being one, for the examination
+//! of damaged data.
 
 use super::checkpoint::{decode_control, decode_ends};
 use super::commit::FRAME_ENTRY;
+use super::Shard;
 use koine_base::StreamId;
-use koine_broker::metadata::{Command, Metadata, MetadataLimits};
+use koine_broker::metadata::{Command, Metadata, MetadataLimits, StreamOwner};
+use std::collections::BTreeSet;
 
 /// Kind of a frame that holds an entry.
 pub(crate) const ENTRY_KIND: u8 = FRAME_ENTRY;
@@ -28,4 +31,37 @@ pub(crate) fn decode_commands(payload: &[u8]) -> Option<Vec<Command>> {
 /// Where the streams in a data group's checkpoint end.
 pub(crate) fn stream_ends(blob: &[u8]) -> Vec<(StreamId, u64)> {
     decode_ends(blob).unwrap_or_default()
+}
+
+/// A place on disk that cannot be read any more, told once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    pub stream: StreamId,
+    pub owner: Option<StreamOwner>,
+    /// What begins here is damaged.
+    pub offset: u64,
+}
+
+/// Places remembered so that each is told once.
+const KNOWN_MAX: usize = 4096;
+
+#[derive(Default)]
+pub(super) struct DamageNews {
+    known: BTreeSet<(StreamId, u64)>,
+    news: Vec<Damage>,
+}
+
+impl Shard {
+    pub(super) fn note_damage(&mut self, stream: StreamId, offset: u64) {
+        let known = &mut self.damage.known;
+        if known.len() < KNOWN_MAX && known.insert((stream, offset)) {
+            let owner = self.metadata.stream_owner(stream).cloned();
+            self.damage.news.push(Damage { stream, owner, offset });
+        }
+    }
+
+    /// Damage that reads or the scrub came upon since the last call: a person must act.
+    pub fn take_damage(&mut self) -> Vec<Damage> {
+        std::mem::take(&mut self.damage.news)
+    }
 }

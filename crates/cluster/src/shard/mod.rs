@@ -29,6 +29,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
+pub use doctor::Damage;
 pub use load::LoadStats;
 pub use recovery::{Recovery, ShardOpenError};
 
@@ -137,6 +138,7 @@ pub struct Shard {
     stages: BTreeMap<GroupId, installing::Stage>,
     /// No other node has a part in any group here: nothing is sent, and nothing waits for others.
     is_alone: bool,
+    damage: doctor::DamageNews,
 }
 
 impl Shard {
@@ -295,7 +297,7 @@ impl Shard {
 
     /// This shard's log has no room for its next file. What is on its way already is still taken: it
     /// goes into the rest of the file before, or waits. New publishes are refused where they come in.
-    fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.log.pressure() == Pressure::NoSpace
     }
 

@@ -191,6 +191,7 @@ impl Shard {
             sendings: BTreeMap::new(),
             stages: BTreeMap::new(),
             is_alone: true,
+            damage: Default::default(),
             config,
         }
     }

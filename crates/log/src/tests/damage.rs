@@ -11,6 +11,7 @@ use koine_base::disk::{Disk, MemoryDisk, Survival};
 use koine_base::{GroupId, Moment, StreamId};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 const GROUP: GroupId = GroupId(1);
 
@@ -520,5 +521,53 @@ fn a_file_made_by_a_killed_process_is_not_trusted() {
         shard.vote(GROUP);
         shard.settle();
         shard.crash(Survival::Nothing);
+    }
+}
+
+/// The scrub reads every segment, a piece at a time, and says where one is damaged; then it goes on.
+#[test]
+fn the_scrub_finds_damage_before_a_reader_does() {
+    let shard = with_segments();
+    let segments: Vec<String> =
+        shard.disk.paths().into_iter().filter(|path| path.starts_with("0/segments/")).collect();
+    for spoilt in &segments {
+        let disk = shard.disk.fork();
+        disk.flip(spoilt, 32 + 40 + 70, 3).unwrap();
+        let every = Duration::from_secs(1);
+        let config = crate::Config {
+            scrub_every: Some(every),
+            scrub_pause: Duration::from_secs(10),
+            ..small_config()
+        };
+        let (mut log, mut replay) = Log::open(&disk, config).unwrap();
+        while replay.next().is_some() {}
+        // Streams end where the checkpoint says: what is in the WAL was not placed.
+        let _ = log.finish_replay(replay);
+        let mut now = Moment(0);
+        let mut found = Vec::new();
+        let mut reads = 0;
+        assert!(log.poll_scrub(now).is_none(), "not at once");
+        while now < Moment(0).after(Duration::from_secs(200)) {
+            now = log.scrub_deadline().expect("it goes on for ever").max(now);
+            if let Some(request) = log.poll_scrub(now) {
+                reads += 1;
+                assert_eq!(request.class(), crate::IoClass::Background);
+                assert!(log.poll_scrub(now).is_none(), "one at a time");
+                let done = log.complete(now, execute(&disk, request)).unwrap();
+                if let crate::Completion::Damaged { stream, offset } = done {
+                    found.push((stream, offset));
+                }
+            }
+        }
+        assert!(!found.is_empty() && reads > found.len(), "{spoilt}: {found:?}, {reads} reads");
+        found.dedup();
+        let (stream, offset) = found[0];
+        let end = log.bounds(stream).unwrap().end;
+        let ReadOutcome::Pending(_, request) = log.read(stream, offset, 10, end) else {
+            panic!("it is on disk")
+        };
+        let read = log.complete(now, execute(&disk, request)).unwrap();
+        let crate::Completion::Read { batches, .. } = read else { panic!("a read") };
+        assert_eq!(batches, Err(ReadError::Corrupt { stream, offset }));
     }
 }

@@ -138,7 +138,7 @@ impl Default for Config {
             log: Log { level: Level::INFO, format: LogFormat::Text },
             storage: Storage {
                 tail_cache: Size::Percent(25),
-                wal_file_bytes: 256 << 20,
+                wal_file_bytes: 128 << 20,
                 free_min: None,
             },
             topics: Topics {

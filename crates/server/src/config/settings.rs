@@ -104,10 +104,15 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         },
     ),
-    setting("storage.wal_file", "SIZE", "size of one write-ahead log file (256MiB)", |c, v| {
-        c.storage.wal_file_bytes = value::bytes_in(v, 4 << 20, 4 << 30)?;
-        Ok(())
-    }),
+    setting(
+        "storage.wal_file",
+        "SIZE",
+        "size of one write-ahead log file, less on a small disk (128MiB)",
+        |c, v| {
+            c.storage.wal_file_bytes = value::bytes_in(v, 4 << 20, 4 << 30)?;
+            Ok(())
+        },
+    ),
     setting(
         "storage.free_min",
         "SIZE|PERCENT",

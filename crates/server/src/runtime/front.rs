@@ -27,6 +27,8 @@ const GOODBYE_MAX: Duration = Duration::from_secs(6);
 /// How long the log has to become quiet afterwards.
 const QUIET_MAX: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How often a start that waits says so in the log.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Rows per kind on the metrics page; as many as there are series in a family.
 const OBJECTS_MAX: usize = crate::metrics::exposition::SERIES_PER_FAMILY_MAX;
 /// Recovery may read many gigabytes; longer than this something is stuck.
@@ -44,6 +46,8 @@ pub struct Front {
     pub next_shard: Cell<usize>,
     /// Sockets that are open, by the shards' latest word and what was accepted since.
     pub open_sockets: Arc<std::sync::atomic::AtomicU32>,
+    /// What the start waits for; none once the shards serve.
+    pub waits_for: RefCell<Option<String>>,
 }
 
 /// The listeners, bound and not yet accepting.
@@ -53,31 +57,47 @@ pub struct Listening {
 }
 
 impl Front {
-    /// Waits until every shard serves.
+    /// Waits until every shard serves. While the disk has no room it waits for that, however long.
     pub async fn until_serving(&self) -> bool {
-        let asked = Instant::now();
+        let mut asked = Instant::now();
+        let mut told: Option<Instant> = None;
         while asked.elapsed() < SERVING_MAX {
-            match self.reports().await {
-                Some(reports) if reports.iter().all(|report| report.is_serving) => return true,
-                Some(_) => tokio::time::sleep(LOOK_EVERY).await,
-                None => return false,
+            let Some(reports) = self.reports().await else {
+                return false;
+            };
+            if reports.iter().all(|report| report.is_serving) {
+                *self.waits_for.borrow_mut() = None;
+                return true;
             }
+            if reports.iter().any(|report| report.is_full) {
+                let free = self.disk.free_bytes().unwrap_or(0) >> 20;
+                let why =
+                    format!("no room on the disk for the write-ahead log: {free} MiB are free");
+                if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                    tracing::warn!("cannot start yet: {why}; going on when there is more");
+                    told = Some(Instant::now());
+                }
+                *self.waits_for.borrow_mut() = Some(why);
+                asked = Instant::now();
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
         false
     }
 
     /// Starts accepting; the tasks end when aborted.
-    pub fn listen(self: &Rc<Self>, listening: Listening) -> Vec<JoinHandle<()>> {
-        let mut tasks = Vec::new();
-        for (protocol, listener) in listening.protocols {
-            tasks.push(spawn_local(Rc::clone(self).accept(protocol, listener)));
-        }
-        if let Some(listener) = listening.http {
-            let (calls, called) = mpsc::channel(http::REQUESTS_WAITING_MAX);
-            tasks.push(spawn_local(http::serve(listener, calls)));
-            tasks.push(spawn_local(Rc::clone(self).answer_calls(called)));
-        }
-        tasks
+    pub fn listen(self: &Rc<Self>, listeners: Vec<(Protocol, TcpListener)>) -> Vec<JoinHandle<()>> {
+        let accept = |(protocol, listener)| spawn_local(Rc::clone(self).accept(protocol, listener));
+        listeners.into_iter().map(accept).collect()
+    }
+
+    /// Starts answering HTTP, which may be before the shards serve: then it says so.
+    pub fn listen_http(self: &Rc<Self>, listener: TcpListener) -> Vec<JoinHandle<()>> {
+        let (calls, called) = mpsc::channel(http::REQUESTS_WAITING_MAX);
+        vec![
+            spawn_local(http::serve(listener, calls)),
+            spawn_local(Rc::clone(self).answer_calls(called)),
+        ]
     }
 
     async fn accept(self: Rc<Self>, protocol: Protocol, listener: TcpListener) {
@@ -124,6 +144,10 @@ impl Front {
 
     async fn answer_calls(self: Rc<Self>, mut called: mpsc::Receiver<AdminCall>) {
         while let Some(call) = called.recv().await {
+            if let Some(why) = &*self.waits_for.borrow() {
+                let _ = call.answer.send(Err(AdminError::Unavailable(why.clone())));
+                continue;
+            }
             match call.request {
                 AdminRequest::Metrics { format } => {
                     let front = Rc::clone(&self);

@@ -29,6 +29,7 @@ use crate::metrics::PROTOCOLS;
 use clock::Clock;
 use disk_threads::ShardDisk;
 use front::{Front, Listening};
+use koine_base::disk::Disk;
 use koine_base::ShardId;
 use koine_broker::limits::Limits;
 use koine_broker::metadata;
@@ -38,6 +39,7 @@ use mailbox::Mailbox;
 use node_file::{Node, NodeFileError};
 use overload::Marks;
 use shard_host::ShardHost;
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -55,6 +57,9 @@ const INITIAL_REBALANCE_DELAY_MS: u64 = 500;
 
 /// Until then the disk and the cores are for recovery and the first clients.
 const CHECKPOINT_AFTER_OPEN: Duration = Duration::from_secs(2);
+
+/// One MiB each time and shard: 100 GB take seven hours.
+const SCRUB_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub enum StartError {
@@ -129,8 +134,13 @@ impl Broker {
             config.disk_free_bytes_min(disk_bytes, node.shard_count),
             config.connection_memory_bytes(memory_bytes),
         );
+        let mut shard_config = shard_config(config, &node, kafka_port, memory_bytes);
+        if let Ok(free_bytes) = disk.free_bytes() {
+            let wanted = shard_config.log.wal_file_bytes;
+            shard_config.log.wal_file_bytes = fitting(wanted, free_bytes, node.shard_count);
+        }
         let starter = ShardStarter {
-            config: shard_config(config, &node, kafka_port, memory_bytes),
+            config: shard_config,
             clock: Clock::start(),
             disk: Arc::clone(&disk),
             mailboxes: mailboxes.clone(),
@@ -201,6 +211,7 @@ fn shard_config(
     let mut log = koine_log::Config::new(String::new());
     log.wal_file_bytes = config.storage.wal_file_bytes;
     log.checkpoint_after_open = CHECKPOINT_AFTER_OPEN;
+    log.scrub_every = Some(SCRUB_EVERY);
     log.tail_cache_bytes = config.tail_cache_bytes(memory_bytes) / u64::from(node.shard_count);
     ShardConfig {
         shard: ShardId(0),
@@ -235,6 +246,16 @@ fn shard_config(
         seed: node_file::random_number(),
     }
 }
+
+/// The size of WAL files: as wanted, or less where the disk has little room, since each shard soon has
+/// several. Below the least it waits for room.
+fn fitting(wanted: u64, free_bytes: u64, shard_count: u16) -> u64 {
+    let share = (free_bytes / (8 * u64::from(shard_count))) >> 20 << 20;
+    wanted.min(share.max(WAL_FILE_BYTES_MIN))
+}
+
+/// The setting allows no less.
+const WAL_FILE_BYTES_MIN: u64 = 4 << 20;
 
 struct ShardStarter {
     config: ShardConfig,
@@ -371,21 +392,24 @@ impl FrontStarter {
             refused: Default::default(),
             next_shard: Default::default(),
             open_sockets: self.open_sockets,
+            waits_for: RefCell::new(Some("starting".to_owned())),
         });
         // Before anybody connects: a start on a full disk begins with the alarm.
         front.look_at_disk();
-        if !front.until_serving().await {
-            let _ = ready.send(Err(StartError::NotServing));
-            return;
-        }
-        let disk_watch = tokio::task::spawn_local(Rc::clone(&front).watch_disk());
-        let tasks = match listening(bound) {
-            Ok(listening) => front.listen(listening),
+        let Listening { protocols, http } = match listening(bound) {
+            Ok(listening) => listening,
             Err(error) => {
                 let _ = ready.send(Err(StartError::Thread(error)));
                 return;
             }
         };
+        let mut tasks = http.map_or(Vec::new(), |http| front.listen_http(http));
+        if !front.until_serving().await {
+            let _ = ready.send(Err(StartError::NotServing));
+            return;
+        }
+        let disk_watch = tokio::task::spawn_local(Rc::clone(&front).watch_disk());
+        tasks.extend(front.listen(protocols));
         let _ = ready.send(Ok(()));
         // A dropped sender means the same.
         let _ = stopped.await;

@@ -13,6 +13,8 @@ pub struct ShardReport {
     pub load: LoadStats,
     /// Sessions may be connected.
     pub is_serving: bool,
+    /// There is no room on the disk for the next WAL file.
+    pub is_full: bool,
     /// Nothing waits for the disk.
     pub is_quiet: bool,
     /// Client sockets open now.

@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use koine_base::{ConnectionId, Moment, ShardId};
 use koine_broker::limits::Limits;
 use koine_broker::session::Peer;
-use koine_cluster::shard::Shard;
+use koine_cluster::shard::{Damage, Shard};
 use koine_log::{IoClass, IoResult};
 use rustix::net::sockopt;
 use std::cell::{Cell, RefCell};
@@ -250,7 +250,12 @@ impl ShardHost {
         histogram.record(took.as_micros() as u64);
         drop(counts);
         let now = self.now();
-        if let Err(error) = self.with_shard(|shard| shard.io_complete(now, result)) {
+        let completed = self.with_shard(|shard| shard.io_complete(now, result));
+        for Damage { stream, owner, offset } in self.with_shard(Shard::take_damage) {
+            let of = owner.map_or("nobody".to_owned(), |owner| format!("{owner:?}"));
+            tracing::error!(%stream, of, offset, "records on disk are damaged; `koine doctor` says which");
+        }
+        if let Err(error) = completed {
             tracing::error!(%error, "the disk failed; stopping, because nothing may be acknowledged any more");
             std::process::exit(1);
         }
@@ -325,6 +330,7 @@ impl ShardHost {
             log: shard.log_stats().to_owned(),
             load: shard.load(),
             is_serving: shard.is_serving(),
+            is_full: shard.is_full(),
             is_quiet: shard.is_quiet(),
             sockets,
         })

@@ -109,3 +109,15 @@ fn an_unreachable_address_is_refused_before_anything_starts() {
     config.insecure = true;
     Broker::start(&config).unwrap().stop();
 }
+
+#[test]
+fn wal_files_fit_a_small_disk() {
+    let check = |free_mib: u64, shards, expect_mib: u64| {
+        assert_eq!(fitting(128 << 20, free_mib << 20, shards), expect_mib << 20, "{free_mib} MiB");
+    };
+    check(100_000, 2, 128);
+    check(2048, 2, 128);
+    check(1000, 2, 62);
+    check(100, 1, 12);
+    check(10, 8, 4);
+}
