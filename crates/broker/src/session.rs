@@ -481,10 +481,9 @@ pub trait Session {
     /// `ctx.alarms` has changed.
     fn alarms_changed(&mut self, _ctx: &mut Context<'_>) {}
 
-    /// What the peer has announced and not sent in full, in bytes: the frame at the front of the input
-    /// if it is not whole, and bodies of which the rest is to come. The engine counts it as if it were
-    /// here, and reads on when there is room for it.
-    fn announced_bytes(&self) -> usize {
+    /// What has come of frames and bodies that are not whole yet, in bytes. Not of those that wait for
+    /// the end of an alarm: nothing may depend on their rest.
+    fn partial_bytes(&self) -> usize {
         0
     }
 

@@ -29,8 +29,8 @@ pub(crate) const DISK_THROTTLE_MS: u64 = 1_000;
 /// What a producer is told while the node is short of memory. It is muted as long as that lasts.
 pub(crate) const MEMORY_THROTTLE_MS: u64 = 100;
 
-/// A Produce request larger than this is let in by the engine when there is room for it; smaller ones
-/// wait here for the end of the alarm.
+/// Of Produce requests larger than this the engine reads one after the other while memory is short;
+/// smaller ones wait here for the end of the alarm.
 const SMALL_PRODUCE_BYTES: usize = 64 << 10;
 
 pub struct KafkaSession {
@@ -49,7 +49,7 @@ pub struct KafkaSession {
     paused_until: Moment,
     /// The next request is a Produce that waits for the end of an alarm.
     parked: bool,
-    announced_bytes: usize,
+    partial_bytes: usize,
     closed: bool,
 }
 
@@ -71,7 +71,7 @@ impl KafkaSession {
             full: false,
             paused_until: Moment::NEVER,
             parked: false,
-            announced_bytes: 0,
+            partial_bytes: 0,
             closed: false,
         }
     }
@@ -188,7 +188,11 @@ impl Session for KafkaSession {
                 Err(_) => self.refuse(ctx),
             }
         }
-        self.announced_bytes = announced_bytes(input);
+        self.partial_bytes = match announced_bytes(input) {
+            0 => 0,
+            _ if self.parked => 0,
+            _ => input.len(),
+        };
     }
 
     fn alarms_changed(&mut self, _ctx: &mut Context<'_>) {
@@ -196,8 +200,8 @@ impl Session for KafkaSession {
         self.parked = false;
     }
 
-    fn announced_bytes(&self) -> usize {
-        self.announced_bytes
+    fn partial_bytes(&self) -> usize {
+        self.partial_bytes
     }
 
     fn gathered_bytes(&self) -> usize {

@@ -44,8 +44,8 @@ const CONNECT_BYTES_MAX: usize = 512 * 1024;
 /// A client with a smaller maximum packet size gets no reason strings.
 const REASON_STRING_PACKET_MIN: u32 = 256;
 
-/// A PUBLISH larger than this is let in by the engine when there is room for it; smaller ones wait here
-/// for the end of the memory alarm.
+/// Of PUBLISH packets larger than this the engine reads one after the other while memory is short;
+/// smaller ones wait here for the end of the alarm.
 const SMALL_PUBLISH_BYTES: usize = 64 << 10;
 
 /// How soon to look again whether the output has drained, in milliseconds.
@@ -119,7 +119,7 @@ pub struct MqttSession {
     retry_at: Moment,
     /// What comes next is a PUBLISH that waits for the end of an alarm.
     parked: bool,
-    announced_bytes: usize,
+    partial_bytes: usize,
     /// The durable packet identifiers are with the engine, nothing more is to be noted.
     saved: bool,
 }
@@ -150,7 +150,7 @@ impl MqttSession {
             outer_bytes: 0,
             retry_at: Moment::NEVER,
             parked: false,
-            announced_bytes: 0,
+            partial_bytes: 0,
             saved: false,
         }
     }
@@ -235,17 +235,15 @@ impl MqttSession {
                 }
             }
         }
-        self.announced_bytes = match FixedHeader::parse(input) {
-            Ok(Some(header)) if !self.parked && header.packet_bytes() > input.len() => {
-                header.packet_bytes()
-            }
+        self.partial_bytes = match FixedHeader::parse(input) {
+            Ok(Some(header)) if !self.parked && header.packet_bytes() > input.len() => input.len(),
             _ => 0,
         };
         self.flush(ctx);
     }
 
-    /// True if the packet at the front of `input` is a PUBLISH that cannot be taken now. A large one is
-    /// let in by the engine when there is memory for it.
+    /// True if the packet at the front of `input` is a PUBLISH that cannot be taken now. Large ones
+    /// the engine reads one after the other.
     fn must_park(&self, input: &[u8], ctx: &Context<'_>) -> bool {
         let is_publish = |first: &u8| first >> 4 == PacketType::Publish as u8;
         let (true, Some(first)) = (ctx.alarms.any(), input.first().filter(|it| is_publish(it)))
@@ -609,8 +607,8 @@ impl Session for MqttSession {
         self.receive_rest(ctx);
     }
 
-    fn announced_bytes(&self) -> usize {
-        self.announced_bytes
+    fn partial_bytes(&self) -> usize {
+        self.partial_bytes
     }
 
     fn evict(&mut self, ctx: &mut Context<'_>) {

@@ -510,8 +510,8 @@ impl Session for AmqpSession {
         self.end_step(sent_before, ctx);
     }
 
-    fn announced_bytes(&self) -> usize {
-        self.announced_bytes
+    fn partial_bytes(&self) -> usize {
+        self.partial_bytes
     }
 
     fn evict(&mut self, ctx: &mut Context<'_>) {

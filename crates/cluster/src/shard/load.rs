@@ -1,10 +1,11 @@
-//! What peers make this shard hold, and what it does when that is too much: the memory alarm, letting
-//! large frames in one after the other, each connection's share of the output, and closing those who
-//! keep what the node needs. And the disk alarm, of which the host and the logs are the sources.
+//! What peers make this shard hold, and what it does when that is too much: the memory alarm, reading
+//! large frames one after the other, each connection's share of the output, and closing those who keep
+//! what the node needs. And the disk alarm, of which the host and the logs are the sources.
 //!
 //! Nothing here may wait for what only a stopped peer could bring: all that is counted on the incoming
-//! side goes away by itself, as publishes are committed and frames that were let in become whole. Small
-//! beginnings of frames are not counted; a connection has at most [`FRAME_BYTES_FREE`] of them.
+//! side goes away by itself, as publishes are committed and the frame whose turn it is becomes whole.
+//! Only what has come is counted, so that announcing much costs nobody anything. Small beginnings of
+//! frames are not counted; a connection has at most [`FRAME_BYTES_FREE`] of them.
 
 use super::{Shard, Work};
 use koine_base::{ConnectionId, Moment, Now, ShardId};
@@ -13,7 +14,7 @@ use koine_broker::overload::Alarms;
 use koine_broker::session::{Event, Protocol, Request, Route, Session};
 use std::collections::{BTreeSet, VecDeque};
 
-/// What a connection may announce without asking: about one read from its socket, which is also what
+/// What a connection may have of a frame uncounted: about one read from its socket, which is also what
 /// lies here of one that is not read on.
 const FRAME_BYTES_FREE: usize = 64 << 10;
 
@@ -29,12 +30,12 @@ const BOUNDARY_EVERY_BYTES: u64 = 64 << 10;
 /// What one connection holds.
 #[derive(Default)]
 pub(super) struct Held {
-    /// Of the frame that it is sending, if that is a large one: counted since it was let in.
+    /// Of a frame that is not whole, if that is a large one.
     incoming: usize,
+    /// Since when it could have sent the rest.
     incoming_since: Moment,
-    /// Its next frame is too large for now: it is not read.
+    /// It is not read on until it is its turn.
     pub waits: bool,
-    wanted: usize,
     /// Output and what the session gathers for it.
     outgoing: usize,
     /// Of these, bytes in the output.
@@ -58,8 +59,10 @@ pub(super) struct Load {
     outgoing: usize,
     /// Connections with anything outgoing.
     receivers: usize,
-    /// Connections whose next frame is too large for now, in order.
-    waiting: VecDeque<ConnectionId>,
+    /// Connections with a large frame that is not whole, in the order in which they began. While memory
+    /// is short only the first is read.
+    partial: VecDeque<ConnectionId>,
+    waiting_count: usize,
     memory_is_low: bool,
     memory_low_until: Moment,
     /// The host's word.
@@ -75,13 +78,13 @@ pub(super) struct Load {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadStats {
     pub alarms: Alarms,
-    /// Bytes of large frames that were let in.
+    /// Bytes of large frames that are not whole.
     pub incoming_bytes: usize,
     /// Bytes of publishes that are not committed yet.
     pub publish_bytes: usize,
     /// Bytes that wait for peers to take them.
     pub outgoing_bytes: usize,
-    /// Connections whose next frame waits for room.
+    /// Connections whose frame waits for its turn.
     pub waiting_count: usize,
 }
 
@@ -94,7 +97,8 @@ impl Load {
             publishes: 0,
             outgoing: 0,
             receivers: 0,
-            waiting: VecDeque::new(),
+            partial: VecDeque::new(),
+            waiting_count: 0,
             memory_is_low: false,
             memory_low_until: Moment(0),
             disk_is_low: false,
@@ -116,10 +120,8 @@ impl Load {
         self.incoming + self.publishes
     }
 
-    /// Whatever its size, a frame fits where there is nothing else: what is counted goes away by
-    /// itself, so everybody's turn comes.
-    fn fits(&self, bytes: usize) -> bool {
-        self.used() == 0 || self.used().saturating_add(bytes) <= self.side_bytes_max
+    fn is_over_input(&self) -> bool {
+        self.used() >= self.side_bytes_max
     }
 
     fn is_over_output(&self) -> bool {
@@ -180,46 +182,39 @@ impl Load {
         held.outgoing = outgoing;
     }
 
-    /// The connection has left `announced` bytes to be kept until they are whole: lets them in if there
-    /// is room.
-    fn count_input(&mut self, id: ConnectionId, held: &mut Held, announced: usize, now: Moment) {
-        let wanted = if announced > FRAME_BYTES_FREE { announced } else { 0 };
-        if wanted <= held.incoming {
-            self.incoming -= held.incoming - wanted;
-            held.incoming = wanted;
-            self.stop_waiting(id, held);
-            return;
+    /// The connection has `partial` bytes here of what is not whole.
+    fn count_input(&mut self, id: ConnectionId, held: &mut Held, partial: usize, now: Moment) {
+        let bytes = if partial > FRAME_BYTES_FREE { partial } else { 0 };
+        match (held.incoming, bytes) {
+            (0, 1..) => {
+                held.incoming_since = now;
+                self.partial.push_back(id);
+            }
+            (1.., 0) => self.partial.retain(|other| *other != id),
+            _ => {}
         }
-        held.wanted = wanted;
-        let is_next = self.waiting.front().is_none_or(|first| *first == id);
-        if is_next && self.fits(wanted - held.incoming) {
-            self.let_in(held, now);
-            self.stop_waiting(id, held);
-        } else if !held.waits {
-            held.waits = true;
-            self.waiting.push_back(id);
-        }
+        self.incoming = self.incoming - held.incoming + bytes;
+        held.incoming = bytes;
+        let is_first = self.partial.front() == Some(&id);
+        let waits = bytes > 0 && !is_first && self.is_over_input();
+        self.set_waiting(held, waits, now);
     }
 
-    fn let_in(&mut self, held: &mut Held, now: Moment) {
-        if held.incoming == 0 {
-            held.incoming_since = now;
+    fn set_waiting(&mut self, held: &mut Held, waits: bool, now: Moment) {
+        match (held.waits, waits) {
+            (false, true) => self.waiting_count += 1,
+            (true, false) => {
+                self.waiting_count -= 1;
+                held.incoming_since = now;
+            }
+            _ => {}
         }
-        self.incoming += held.wanted - held.incoming;
-        held.incoming = held.wanted;
-    }
-
-    fn stop_waiting(&mut self, id: ConnectionId, held: &mut Held) {
-        if held.waits {
-            held.waits = false;
-            self.waiting.retain(|other| *other != id);
-        }
+        held.waits = waits;
     }
 
     /// The connection is gone.
     pub fn forget(&mut self, id: ConnectionId, mut held: Held) {
-        self.stop_waiting(id, &mut held);
-        self.incoming -= held.incoming;
+        self.count_input(id, &mut held, 0, Moment(0));
         self.count_outgoing(&mut held, 0);
     }
 
@@ -227,15 +222,12 @@ impl Load {
     fn decide(&mut self, now: Moment) -> bool {
         let used = self.used();
         if !self.memory_is_low {
-            if used >= self.side_bytes_max || !self.waiting.is_empty() {
+            if self.is_over_input() {
                 self.memory_is_low = true;
                 self.memory_low_until = now.after_ms(ALARM_MS_MIN);
                 self.next_look = self.memory_low_until;
             }
-        } else if used < self.side_bytes_max / 4 * 3
-            && self.waiting.is_empty()
-            && now >= self.memory_low_until
-        {
+        } else if used < self.side_bytes_max / 4 * 3 && now >= self.memory_low_until {
             self.memory_is_low = false;
         }
         let disk = self.disk_is_low || !self.full_shards.is_empty();
@@ -256,7 +248,7 @@ impl Load {
             incoming_bytes: self.incoming,
             publish_bytes: self.publishes,
             outgoing_bytes: self.outgoing,
-            waiting_count: self.waiting.len(),
+            waiting_count: self.waiting_count,
         }
     }
 }
@@ -264,7 +256,7 @@ impl Load {
 impl Held {
     /// Holds what it does since `since` without getting on with it.
     fn is_slow(&self, since: Moment) -> (bool, bool) {
-        let input = self.incoming > 0 && self.incoming_since <= since;
+        let input = self.incoming > 0 && !self.waits && self.incoming_since <= since;
         let output = self.owed > 0 && self.owed_since <= since;
         (input, output)
     }
@@ -314,19 +306,7 @@ impl Shard {
     /// Lets in who waits and tells sessions of changed alarms. True if there was something to tell.
     pub(super) fn note_load(&mut self) -> bool {
         self.note_pressure();
-        while let Some(id) = self.load.waiting.front().copied() {
-            let Some(connection) = self.connections.get_mut(&id) else {
-                self.load.waiting.pop_front();
-                continue;
-            };
-            let held = &mut connection.held;
-            if !self.load.fits(held.wanted.saturating_sub(held.incoming)) {
-                break;
-            }
-            self.load.let_in(held, self.now.moment);
-            self.load.stop_waiting(id, held);
-            self.changed.push(id);
-        }
+        self.let_wait_end();
         if !self.load.decide(self.now.moment) {
             return false;
         }
@@ -336,11 +316,28 @@ impl Shard {
         true
     }
 
+    /// Who waits with a large frame goes on when there is room, or when it is the first.
+    fn let_wait_end(&mut self) {
+        if self.load.waiting_count == 0 {
+            return;
+        }
+        let count = if self.load.is_over_input() { 1 } else { self.load.partial.len() };
+        let ids: Vec<ConnectionId> = self.load.partial.iter().take(count).copied().collect();
+        for id in ids {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                if connection.held.waits {
+                    self.load.set_waiting(&mut connection.held, false, self.now.moment);
+                    self.changed.push(id);
+                }
+            }
+        }
+    }
+
     /// Counts what a step of input has left to be kept.
     pub(super) fn count_input(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let announced = connection.session.as_deref().map_or(0, Session::announced_bytes);
-        self.load.count_input(id, &mut connection.held, announced, self.now.moment);
+        let partial = connection.session.as_deref().map_or(0, Session::partial_bytes);
+        self.load.count_input(id, &mut connection.held, partial, self.now.moment);
     }
 
     /// Closes peers that hold what the node needs, for too long and the largest first, until it has
@@ -354,7 +351,7 @@ impl Shard {
         let wait_us = self.config.limits.slow_peer_ms_max.saturating_mul(1000);
         let Some(since) = now.0.checked_sub(wait_us).map(Moment) else { return };
         let mut slow: Vec<(usize, ConnectionId)> = Vec::new();
-        let needs = (!self.load.waiting.is_empty(), self.load.is_over_output());
+        let needs = (self.load.is_over_input(), self.load.is_over_output());
         for (id, connection) in &self.connections {
             let held = &connection.held;
             let (input, output) = held.is_slow(since);
@@ -366,8 +363,7 @@ impl Shard {
         }
         slow.sort_unstable_by(|a, b| b.cmp(a));
         for (_, id) in slow {
-            let fits = self.load.waiting.is_empty() || self.load.used() < self.load.side_bytes_max;
-            if fits && !self.load.is_over_output() {
+            if !self.load.is_over_input() && !self.load.is_over_output() {
                 return;
             }
             self.evict(id);
@@ -383,10 +379,7 @@ impl Shard {
         // Whatever the session says: it is not read on, and nothing is gathered for it.
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.output.close = true;
-            let held = &mut connection.held;
-            self.load.incoming -= std::mem::take(&mut held.incoming);
-            held.wanted = 0;
-            self.load.stop_waiting(id, held);
+            self.load.count_input(id, &mut connection.held, 0, self.now.moment);
         }
     }
 

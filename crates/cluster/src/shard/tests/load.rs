@@ -6,10 +6,10 @@ use koine_broker::metadata::{SessionId, SubscriptionOptions};
 use koine_broker::offsets::CommittedOffset;
 use koine_broker::overload::Alarms;
 
-/// A peer whose session announces what the test says and writes what it is sent.
+/// A peer whose session has begun what the test says and writes what it is sent.
 #[derive(Default)]
 struct State {
-    announced: usize,
+    partial: usize,
     /// The alarms each time it was told.
     told: Vec<Alarms>,
     requests: Vec<Request>,
@@ -41,8 +41,8 @@ impl Session for Peer {
     fn alarms_changed(&mut self, ctx: &mut Context<'_>) {
         self.0.borrow_mut().told.push(ctx.alarms);
     }
-    fn announced_bytes(&self) -> usize {
-        self.0.borrow().announced
+    fn partial_bytes(&self) -> usize {
+        self.0.borrow().partial
     }
     fn evict(&mut self, ctx: &mut Context<'_>) {
         self.0.borrow_mut().evicted = true;
@@ -86,8 +86,8 @@ fn send(node: &mut Node<'_>, (id, state): &(ConnectionId, Rc<RefCell<State>>), r
     node.settle();
 }
 
-fn announce(node: &mut Node<'_>, of: &(ConnectionId, Rc<RefCell<State>>), bytes: usize) -> bool {
-    of.1.borrow_mut().announced = bytes;
+fn begin(node: &mut Node<'_>, of: &(ConnectionId, Rc<RefCell<State>>), bytes: usize) -> bool {
+    of.1.borrow_mut().partial = bytes;
     node.shards[0].receive(node.now, of.0, &mut BytesMut::new());
     node.shards[0].wants_input(of.0)
 }
@@ -262,32 +262,29 @@ fn a_full_log_stops_publishers_of_all_shards_and_draining_starts_them_again() {
 }
 
 #[test]
-fn large_frames_are_let_in_one_after_the_other() {
+fn large_frames_are_read_one_after_the_other_while_memory_is_short() {
     const MIB: usize = 1 << 20;
     let disk = MemoryDisk::new();
     // Half of it is for what comes in.
     let mut node = open_with(&disk, Limits { memory_bytes_max: 8 * MIB, ..Limits::default() });
     let peers: Vec<_> = (0..4).map(|_| peer(&mut node)).collect();
-    assert!(announce(&mut node, &peers[0], 3 * MIB));
-    assert!(announce(&mut node, &peers[1], 60 << 10), "a small one is not counted");
+    assert!(begin(&mut node, &peers[0], 2 * MIB));
+    assert!(begin(&mut node, &peers[1], MIB));
+    assert!(begin(&mut node, &peers[2], 60 << 10), "a small one is not counted");
     assert_eq!(node.shards[0].load().alarms, Alarms::default());
-    assert!(!announce(&mut node, &peers[2], 3 * MIB));
-    assert!(!announce(&mut node, &peers[3], MIB / 2), "not before its turn");
+    assert!(!begin(&mut node, &peers[1], 2 * MIB), "the mark is reached");
     assert_eq!(node.shards[0].load().alarms, MEMORY);
-    assert!(node.shards[0].wants_input(peers[0].0), "who was let in is read to the end");
-    announce(&mut node, &peers[0], 0);
-    assert!(node.shards[0].wants_input(peers[2].0) && node.shards[0].wants_input(peers[3].0));
-    for peer in &peers[2..] {
-        announce(&mut node, peer, 0);
-    }
-    pass(&mut node, 200);
-    assert_eq!(node.shards[0].load().alarms, Alarms::default());
-    assert_eq!(node.shards[0].load().incoming_bytes, 0);
-    assert_eq!(peers[1].1.borrow().told, [MEMORY, Alarms::default()]);
-    assert!(announce(&mut node, &peers[0], 50 * MIB), "larger than all there is, but alone");
-    node.shards[0].disconnected(node.now, peers[0].0);
+    assert!(begin(&mut node, &peers[0], 50 * MIB), "the first is read to its end");
+    assert!(!begin(&mut node, &peers[3], MIB));
+    assert!(begin(&mut node, &peers[2], 50 << 10));
+    begin(&mut node, &peers[0], 0);
+    assert!(node.shards[0].wants_input(peers[1].0) && node.shards[0].wants_input(peers[3].0));
+    assert_eq!(node.shards[0].load().waiting_count, 0);
+    node.shards[0].disconnected(node.now, peers[1].0);
+    begin(&mut node, &peers[3], 0);
     pass(&mut node, 200);
     assert_eq!(node.shards[0].load(), LoadStats::default());
+    assert_eq!(peers[2].1.borrow().told, [MEMORY, Alarms::default()]);
 }
 
 #[test]
@@ -298,8 +295,7 @@ fn what_lies_here_of_a_peer_that_is_not_read_holds_nobody_up() {
     let mut input = BytesMut::from(&[0; 200 << 10][..]);
     node.shards[0].receive(node.now, parked.0, &mut input);
     assert_eq!(node.shards[0].load().incoming_bytes, 0);
-    let other = peer(&mut node);
-    assert!(announce(&mut node, &other, 1 << 20));
+    assert_eq!(node.shards[0].load().alarms, Alarms::default());
 }
 
 #[test]
@@ -348,13 +344,15 @@ fn who_never_sends_the_rest_is_closed_when_others_wait() {
     let disk = MemoryDisk::new();
     let mut node = open_with(&disk, Limits { memory_bytes_max: 8 * MIB, ..Limits::default() });
     let (slow, other) = (peer(&mut node), peer(&mut node));
-    assert!(announce(&mut node, &slow, 4 * MIB));
+    assert!(begin(&mut node, &slow, 3 * MIB));
     pass(&mut node, 60_000);
     assert!(!slow.1.borrow().evicted, "nobody needs it");
-    assert!(!announce(&mut node, &other, MIB));
+    assert!(!begin(&mut node, &other, MIB));
     pass(&mut node, 1_000);
     assert!(slow.1.borrow().evicted && node.shards[0].wants_close(slow.0));
-    assert!(node.shards[0].wants_input(other.0));
+    assert!(node.shards[0].wants_input(other.0) && !other.1.borrow().evicted);
+    pass(&mut node, 29_000);
+    assert!(!other.1.borrow().evicted, "its own time began with its turn");
     assert_eq!(node.shards[0].meter(Protocol::Mqtt).evicted, 1);
 }
 

@@ -131,11 +131,11 @@ fn short_of_memory_a_body_comes_to_its_end_and_the_next_waits() {
     let body = Bytes::from(vec![7; 100_000]);
     let (first, rest) = begun(&body);
     node.send_bytes(client, &first);
-    assert_eq!(node.announced_bytes(client), 100_000);
+    assert_eq!(node.unfinished_bytes(client), (94_024, 100_000));
     node.alarm(MEMORY);
     assert_eq!(node.take(client), [blocked("low on memory")]);
     node.send_bytes(client, &rest);
-    assert_eq!(node.announced_bytes(client), 0);
+    assert_eq!(node.unfinished_bytes(client), (0, 0));
     assert!(node.wants_input(client));
     publish(&mut node, client, "c");
     assert!(!node.wants_input(client));
@@ -158,12 +158,12 @@ fn short_of_disk_a_body_waits_where_it_is() {
 }
 
 #[test]
-fn an_unfinished_body_of_a_closed_channel_is_announced_no_more() {
+fn an_unfinished_body_of_a_closed_channel_counts_no_more() {
     let (mut node, client) = with_messages(&["a"]);
     let (first, _) = begun(&Bytes::from(vec![7; 100_000]));
     node.send_bytes(client, &first);
     node.send(client, 1, ChannelClose { reply_code: 200, ..ChannelClose::default() });
-    assert_eq!(node.announced_bytes(client), 0);
+    assert_eq!(node.unfinished_bytes(client), (0, 0));
 }
 
 #[test]

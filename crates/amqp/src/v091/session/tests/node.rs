@@ -293,8 +293,10 @@ impl Node {
         self.clients[client].session.wants_input()
     }
 
-    pub(super) fn announced_bytes(&self, client: usize) -> usize {
-        self.clients[client].session.announced_bytes()
+    /// Of bodies that are not whole: what has come, and what they will have.
+    pub(super) fn unfinished_bytes(&self, client: usize) -> (usize, usize) {
+        let session = &self.clients[client].session;
+        (session.partial_bytes(), session.announced_bytes)
     }
 
     pub(super) fn evict(&mut self, client: usize) {
