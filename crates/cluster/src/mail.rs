@@ -40,8 +40,14 @@ pub enum Mail {
     },
     /// Hand a volatile message to connected sessions.
     Live {
+        from: ConnectionId,
         content: Content,
         receivers: Vec<(ConnectionId, Annotation)>,
+    },
+    /// So many bytes of the connection's volatile messages have been handed out here.
+    LiveTaken {
+        connection: ConnectionId,
+        bytes: usize,
     },
     /// Commands of group 0 in the order they were committed.
     Commands(Arc<Vec<Command>>),

@@ -108,11 +108,14 @@ pub struct Shard {
     /// Streams that may have something to hand out.
     deliverable: Vec<StreamId>,
     publishes: HashMap<u64, publish::Publish>,
-    /// Bytes of the appends that are not answered yet, whether or not their connection still is.
+    /// Bytes of the appends and retained messages that are not answered yet, whether or not their
+    /// connection still is.
     appends: HashMap<(ConnectionId, Token), usize>,
     /// Bytes handed out to connections whose sockets have not taken them yet.
     untaken: HashMap<ConnectionId, dispatch::Untaken>,
     load: load::Load,
+    /// Volatile messages of other shards' connections that were handed out in this turn, in bytes.
+    live_taken: BTreeMap<ConnectionId, usize>,
     /// The node stops.
     is_leaving: bool,
     /// Connections that have nothing to wait for before their goodbye.
@@ -258,6 +261,7 @@ impl Shard {
                 break;
             }
         }
+        self.report_live();
         self.checkpoint_if_due();
     }
 
@@ -277,7 +281,10 @@ impl Shard {
                 self.store_copies(from, ticket, &content, copies, once);
             }
             Mail::Stored { ticket, result } => self.copy_stored(ticket, result),
-            Mail::Live { content, receivers } => self.deliver_live(&content, receivers),
+            Mail::Live { from, content, receivers } => {
+                self.deliver_live(from, &content, receivers);
+            }
+            Mail::LiveTaken { connection, bytes } => self.landed(connection, bytes),
             Mail::Commands(commands) => {
                 self.apply_commands(&commands);
             }

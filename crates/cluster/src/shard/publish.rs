@@ -31,7 +31,7 @@ impl Shard {
         route: Route,
         once: Option<OnceId>,
     ) {
-        self.post_live(&content, route.live);
+        self.post_live(from, &content, route.live);
         let copies = route.streams.into_iter().map(|stream| (stream, None));
         let backlogs = route.backlogs.into_iter().map(|(stream, how)| (stream, Some(how)));
         let mut by_shard: BTreeMap<ShardId, Vec<Copy>> = BTreeMap::new();
@@ -47,10 +47,7 @@ impl Shard {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let bytes = content.size() + PUBLISH_OVERHEAD_BYTES;
-        self.load.publish_begins(bytes);
-        if let Some(connection) = self.connections.get_mut(&from) {
-            connection.publish_bytes_in_flight += bytes;
-        }
+        self.takes_off(from, bytes);
         let copies_open = by_shard.values().map(Vec::len).sum();
         let publish = Publish { connection: from, token, bytes, copies_open, result: Ok(()) };
         self.publishes.insert(ticket, publish);
@@ -146,7 +143,22 @@ impl Shard {
         }
     }
 
-    fn post_live(&mut self, content: &Content, live: Vec<(ConnectionId, Annotation)>) {
+    /// Something of the connection's is under way, to be ended by [`Self::landed`].
+    pub(super) fn takes_off(&mut self, from: ConnectionId, bytes: usize) {
+        self.load.publish_begins(bytes);
+        if let Some(connection) = self.connections.get_mut(&from) {
+            connection.publish_bytes_in_flight += bytes;
+        }
+    }
+
+    /// What goes to other shards is under way until these have handed it out: a publisher that is faster
+    /// than its receivers' shards would fill their mailboxes.
+    fn post_live(
+        &mut self,
+        from: ConnectionId,
+        content: &Content,
+        live: Vec<(ConnectionId, Annotation)>,
+    ) {
         if live.is_empty() {
             return;
         }
@@ -155,16 +167,30 @@ impl Shard {
             by_shard.entry(connection.shard()).or_default().push((connection, annotation));
         }
         for (shard, receivers) in by_shard {
-            self.post(shard, Mail::Live { content: content.clone(), receivers });
+            if shard != self.config.shard {
+                self.takes_off(from, content.size() + PUBLISH_OVERHEAD_BYTES);
+            }
+            self.post(shard, Mail::Live { from, content: content.clone(), receivers });
+        }
+    }
+
+    /// Tells other shards what of theirs was handed out in this turn.
+    pub(super) fn report_live(&mut self) {
+        for (connection, bytes) in std::mem::take(&mut self.live_taken) {
+            self.outbox.push((connection.shard(), Mail::LiveTaken { connection, bytes }));
         }
     }
 
     /// Volatile deliveries: a receiver whose socket does not keep up misses them, and is counted.
     pub(super) fn deliver_live(
         &mut self,
+        from: ConnectionId,
         content: &Content,
         receivers: Vec<(ConnectionId, Annotation)>,
     ) {
+        if from.shard() != self.config.shard {
+            *self.live_taken.entry(from).or_default() += content.size() + PUBLISH_OVERHEAD_BYTES;
+        }
         let limit = self.config.limits.output_bytes_max;
         for (to, annotation) in receivers {
             let Some(connection) = self.connections.get(&to) else {

@@ -159,6 +159,7 @@ impl Shard {
             load: super::load::Load::new(memory_bytes),
             appends: HashMap::new(),
             untaken: HashMap::new(),
+            live_taken: BTreeMap::new(),
             is_leaving: false,
             leaving: Vec::new(),
             rng: Rng::new(config.seed.rotate_left(17) ^ u64::from(config.shard.0)),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use koine_base::{ConnectionId, GroupId, ShardId, StreamId, Timestamp};
 use koine_broker::batch::BatchInfo;
 use koine_broker::cursor::{AttachError, ConsumerOptions};
-use koine_broker::metadata::{Named, NamespaceId, Queue, Refusal, StreamOwner};
+use koine_broker::metadata::{Command, Named, NamespaceId, Queue, Refusal, StreamOwner};
 use koine_broker::producers::{ProducerBatch, Verdict};
 use koine_broker::session::{
     Appended, Attach, ConsumerId, Event, OffsetRange, QueueStatus, ReadBatches, Request,
@@ -48,6 +48,11 @@ impl Shard {
                     self.send_request(from, stream, Request::Append { token, stream, batch, info });
                 }
                 return;
+            }
+            Request::Propose { token, command: Command::Retain { content, .. } } => {
+                let bytes = content.as_ref().map_or(0, Vec::len);
+                self.count_append(from, Some(*token), bytes);
+                ShardId(0)
             }
             Request::Propose { .. } | Request::Retained { .. } => ShardId(0),
             Request::DeleteQueue { namespace, name, .. } => {

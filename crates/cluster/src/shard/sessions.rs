@@ -186,9 +186,8 @@ impl Shard {
             connection.next_hidden_token += 1;
             connection.next_hidden_token
         });
-        connection.publish_bytes_in_flight += bytes;
-        self.appends.insert((from, token), bytes);
-        self.load.publish_begins(bytes);
+        *self.appends.entry((from, token)).or_default() += bytes;
+        self.takes_off(from, bytes);
         Some(token)
     }
 
@@ -210,10 +209,13 @@ impl Shard {
 
     /// True if the event was for the shard's own accounts only.
     fn account_append(&mut self, to: ConnectionId, event: &Event) -> bool {
-        let Event::Appended { token, .. } = event else { return false };
-        let bytes = self.appends.remove(&(to, *token));
-        self.landed(to, bytes.unwrap_or(0));
-        token & HIDDEN_TOKEN != 0
+        let (Event::Appended { token, .. } | Event::Proposed { token, .. }) = event else {
+            return false;
+        };
+        if let Some(bytes) = self.appends.remove(&(to, *token)) {
+            self.landed(to, bytes);
+        }
+        matches!(event, Event::Appended { .. }) && token & HIDDEN_TOKEN != 0
     }
 
     pub(super) fn session_event(&mut self, to: ConnectionId, event: Event) {

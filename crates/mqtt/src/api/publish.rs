@@ -169,10 +169,8 @@ impl MqttSession {
         if qos == Qos::AtMostOnce && parts == 0 {
             return self.make_requests(held, None, ctx);
         }
-        let bytes = match parts {
-            0 => 0,
-            _ => publish.payload_size() + PENDING_BYTES,
-        };
+        // Also one without receivers waits for those before it to be answered.
+        let bytes = PENDING_BYTES + if parts > 0 { publish.payload_size() } else { 0 };
         let noted = self.incoming.receipt(packet_identifier);
         self.incoming.begin(packet_identifier, qos, reason, parts, bytes);
         match (noted, self.client.session) {

@@ -65,6 +65,8 @@ pub struct Engine {
     next: u64,
     events: VecDeque<(ConnectionId, Event)>,
     pub alarms: Alarms,
+    /// Publishes are not answered: a slow disk.
+    pub hold_publishes: bool,
     /// What connections that are gone had still to write.
     written: BTreeMap<ConnectionId, BytesMut>,
 }
@@ -104,6 +106,7 @@ impl Engine {
             limits,
             meter: Meter::default(),
             alarms: Alarms::default(),
+            hold_publishes: false,
             now: Now { moment: Moment(1_000_000), wall: Timestamp(1_700_000_000_000) },
             node: NodeInfo {
                 node_id: 1,
@@ -424,7 +427,7 @@ impl Engine {
             Request::Publish { token, content, route, once } => {
                 let route = self.without_repetitions(route, once);
                 self.publish(&content, &route);
-                let Some(token) = token else { return };
+                let Some(token) = token.filter(|_| !self.hold_publishes) else { return };
                 Event::Published { token, result: Ok(()) }
             }
             Request::Attach { token, attach } => self.attach(id, token, attach),

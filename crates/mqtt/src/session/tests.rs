@@ -347,6 +347,23 @@ fn a_publish_counts_until_it_is_whole_but_not_while_it_waits() {
     assert_eq!(engine.take(id)[..2], [0x40, 2]);
 }
 
+/// Before version 5 nothing else limits how many there are.
+#[test]
+fn publishes_that_wait_for_those_before_them_are_bounded() {
+    let mut engine = Engine::new();
+    engine.limits.publish_bytes_in_flight_max = 64_000;
+    let id = client(&mut engine, "c", true);
+    subscriber(&mut engine, "kept", "kept", Qos::AtLeastOnce);
+    engine.hold_publishes = true;
+    engine.send(id, &publish_bytes("kept", &Bytes::new(), Qos::AtLeastOnce, 1));
+    let mut sent = 0;
+    while engine.session(id).wants_input() && sent < 5000 {
+        engine.send(id, &publish_bytes("nobody", &Bytes::new(), Qos::AtLeastOnce, 2));
+        sent += 1;
+    }
+    assert!((500..5000).contains(&sent), "{sent}");
+}
+
 #[test]
 fn retained_messages_leave_no_faster_than_they_are_taken() {
     let mut engine = Engine::new();

@@ -423,6 +423,52 @@ fn over_the_output_budget_the_slow_miss_volatile_messages_and_are_closed() {
 }
 
 #[test]
+fn a_publisher_waits_for_shards_that_lag_behind_with_its_volatile_messages() {
+    let disk = MemoryDisk::new();
+    let mut node = Node::open(&disk, 2);
+    let (sender, near) = (peer(&mut node), peer(&mut node));
+    let state = Rc::new(RefCell::new(State::default()));
+    let far = node.shards[1].connect(node.now, Box::new(Peer(Rc::clone(&state))));
+    let flood = |node: &mut Node<'_>, to: ConnectionId| {
+        let mut sent = 0;
+        while sent < 100 && node.shards[0].wants_input(sender.0) {
+            sender.1.borrow_mut().requests.push(live(&[to], 1 << 20));
+            node.shards[0].receive(node.now, sender.0, &mut BytesMut::new());
+            sent += 1;
+        }
+        sent
+    };
+    assert_eq!(flood(&mut node, near.0), 100, "on its own shard they are handed out at once");
+    assert_eq!(flood(&mut node, far), 8, "as many as one connection may have under way");
+    node.settle();
+    assert!(node.shards[0].wants_input(sender.0));
+    assert_eq!(node.shards[0].load().publish_bytes, 0);
+    assert_eq!(flood(&mut node, far), 8);
+}
+
+#[test]
+fn retained_messages_under_way_are_counted() {
+    let disk = MemoryDisk::new();
+    let mut node = open_with(&disk, Limits { memory_bytes_max: 64 << 10, ..Limits::default() });
+    let sender = peer(&mut node);
+    for token in 0..2 {
+        let command = Command::Retain {
+            namespace: NAMESPACE,
+            topic: "a".to_owned(),
+            content: Some(content(20 << 10).encode().to_vec()),
+            qos: 1,
+            expires_at: None,
+        };
+        sender.1.borrow_mut().requests.push(Request::Propose { token, command });
+    }
+    node.shards[0].receive(node.now, sender.0, &mut BytesMut::new());
+    assert_eq!(node.shards[0].load().alarms, MEMORY);
+    node.settle();
+    pass(&mut node, 200);
+    assert_eq!(node.shards[0].load(), LoadStats::default());
+}
+
+#[test]
 fn one_connection_with_many_consumers_has_no_more_waiting_than_one_may() {
     let disk = MemoryDisk::new();
     let limits = Limits { output_bytes_max: 256 << 10, ..Limits::default() };
