@@ -17,6 +17,9 @@ const VOTERS_US: u64 = 30_000_000;
 /// Time for one question of the last look, repeats included.
 const ANSWER_US: u64 = 10_000_000;
 
+/// Between a refusal and the next try.
+const PAUSE_US: u64 = 2_000;
+
 /// A repeat comes after so long.
 const REPEAT_US: u64 = 100_000;
 
@@ -181,6 +184,9 @@ impl Cluster {
             if step(self, scout)? {
                 return Ok(());
             }
+            // A refusal may have come at once: time goes on all the same.
+            let until = self.now_us + PAUSE_US;
+            self.run_until(until)?;
             self.run_while(REPEAT_US, |cluster| cluster.clients[scout].waiting.is_empty())?;
             if !self.clients[scout].waiting.is_empty() {
                 for node in 0..self.nodes.len() {

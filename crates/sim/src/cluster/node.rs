@@ -163,6 +163,12 @@ impl Cluster {
                 self.mark(Mark::StartRefused);
                 self.repair(node)
             }
+            Err(error) if error.to_string().contains("injected") => {
+                // The process ends, and the sync that failed has lost what it should have saved.
+                self.note(|| format!("{id} cannot start: {error}"));
+                self.nodes[node].disk.crash(Survival::Nothing);
+                self.schedule_restart(node)
+            }
             Err(error) => violation(format!("{id} cannot start: {error}")),
         }
     }
