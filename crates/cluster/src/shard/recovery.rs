@@ -323,7 +323,10 @@ impl Shard {
         while tail.open.front().is_some_and(|(entry, _)| is_committed(tail, entry.index)) {
             let Some((entry, location)) = tail.open.pop_front() else { break };
             let point = LogPoint { index: entry.index, term: entry.term };
-            if point.index != self.applied(id).index + 1 {
+            // What is missing alone was taken out by a repair. Among others it is what they have and this
+            // replica does not: it must not go on as if it had.
+            let follows = point.index == self.applied(id).index + 1;
+            if !follows && !tail.configuration.is_alone(this) {
                 return Err(UnreadableCheckpoint);
             }
             if entry.kind == EntryKind::Change {
