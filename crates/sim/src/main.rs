@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const HELP: &str = "\
 koine-sim [--minutes N | --seconds N] [--seeds N] [--from SEED] [--jobs N]
-          [--keep-going] [--no-shrink] [--json] [--world node|wired|cluster]
+          [--keep-going] [--no-shrink] [--json] [--world node|wired|cluster] [--cluster]
 ";
 
 fn main() -> ExitCode {
@@ -40,6 +40,7 @@ fn plan(mut args: impl Iterator<Item = String>) -> Result<Plan, String> {
             "--keep-going" => plan.keep_going = true,
             "--no-shrink" => plan.shrinks = false,
             "--json" => plan.json = true,
+            "--cluster" => plan.world = WorldKind::Cluster,
             "--world" => {
                 plan.world = match args.next().as_deref() {
                     Some("node") => WorldKind::Node,

@@ -704,8 +704,14 @@ pub(crate) fn records_in(read: &ReadBatches, offset: u64) -> Result<Vec<(u64, Va
     let mut next = None;
     for bytes in &read.batches {
         let header = batch::BatchHeader::new(bytes);
-        if !header.is_ok_and(|header| header.crc_is_good()) {
+        let Some(header) = header.ok().filter(|header| header.crc_is_good()) else {
             return violation("a batch that was read has a bad checksum");
+        };
+        // The batch's own checksum leaves it out.
+        let epoch = header.leader_epoch();
+        if epoch < 1 || epoch > read.bounds.epoch {
+            let newest = read.bounds.epoch;
+            return violation(format!("garbled batch: epoch {epoch} where {newest} is the newest"));
         }
         let records = batch::records(bytes, &BatchLimits::default());
         let records = records.map_err(|error| Violation(format!("unreadable batch: {error:?}")))?;

@@ -61,7 +61,7 @@ impl World {
         let mut flips = Vec::new();
         let may_be_last = self.faults.chance(1, 4);
         for _ in 0..PLACES_MAX {
-            if paths.is_empty() || flips.len() as u64 > self.faults.below(3) {
+            if paths.is_empty() || flips.len() as u64 > self.faults.below(8) {
                 break;
             }
             let path = &paths[self.faults.below(paths.len() as u64) as usize];
