@@ -8,8 +8,8 @@ use koine_workload::check::Rules;
 use koine_workload::history::Note;
 
 /// Virtual time in which the clients must have made what they need, and in which they must be drained.
-const SET_UP_US: u64 = 600_000_000;
-const DRAIN_US: u64 = 3_600_000_000;
+const SET_UP_US: u64 = 200_000_000;
+const DRAIN_US: u64 = 900_000_000;
 
 /// A QoS 2 publish that is repeated after a crash of the node may be stored twice (docs/user/mqtt.md).
 pub(super) const RULES: Rules = Rules { qos2_once_over_crash: false };

@@ -290,6 +290,11 @@ fn sessions() {
     assert_eq!(kinds(repeated, lenient), []);
     check(
         Kind::Duplicated,
+        "w 1.1 s0 exactly; ok 1.1; s 0 1.1; s 0 1.1",
+        "w 1.1 s0 exactly; again 1.1; ok 1.1; s 0 1.1; s 0 1.1",
+    );
+    check(
+        Kind::Duplicated,
         "w 1.1 s0 none; lost 1.1; s 0 1.1; s 0 1.1",
         "w 1.1 s0 none; lost 1.1; s 0 1.1",
     );

@@ -1,7 +1,9 @@
 //! Writes and reads of one place side by side, and what all places have in common.
 
 use super::{Kind, Rules, Verdict};
-use crate::history::{History, How, Outcome, Process, Promise, Read, RouteId, SinkId, Write};
+use crate::history::{
+    History, How, Outcome, Process, Promise, Read, RouteId, SinkId, SinkKind, Write,
+};
 use crate::value::{Found, Value};
 use std::collections::HashMap;
 
@@ -76,13 +78,14 @@ impl<'w, 'a> Place<'w, 'a> {
 
     /// True if the client's own repetition may have been stored a second time.
     pub fn may_be_stored_again(&self, write: &Write) -> bool {
+        let history = self.writes.history;
+        // Copies for QoS 0 are not stored: nobody remembers that they were sent.
+        let is_volatile = history.sinks[self.sink].kind == SinkKind::Session { qos: 0 };
         write.repeats > 0
             && match write.promise {
                 Promise::AtLeastOnce => true,
-                Promise::ExactlyOnce => !self.writes.rules.qos2_once_over_crash,
-                Promise::Once => {
-                    self.writes.history.routes[write.route].copies.contains(&self.sink)
-                }
+                Promise::ExactlyOnce => is_volatile || !self.writes.rules.qos2_once_over_crash,
+                Promise::Once => history.routes[write.route].copies.contains(&self.sink),
                 Promise::Nothing => false,
             }
     }
