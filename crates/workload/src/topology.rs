@@ -7,6 +7,7 @@
 //! <run>-q        queue                            AMQP, Kafka         AMQP; Kafka, as far as it is kept
 //! <run>/s/0      subject, and the topic <run>.s.0 MQTT, AMQP, Kafka   MQTT; Kafka; AMQP by the queue <run>-b
 //! <run>/s/1      subject                          MQTT, AMQP          MQTT; AMQP by the queue <run>-b
+//! <run>/s/will   subject                          MQTT, as wills     MQTT; AMQP by the queue <run>-b
 //! <run>-nowhere  nothing                          AMQP                it comes back
 //! <run>/r/0..2   retained messages                MQTT                MQTT
 //! ```
@@ -224,9 +225,14 @@ fn add_mqtt(
             mqtt::Topic { name, route }
         })
         .collect();
+    let name = format!("{run}/s/will");
+    // Like any subject but the first, it has no topic of its own.
+    let route = history.route(format!("mqtt {name}"), &places.subject(1, options));
+    let will = mqtt::Topic { name, route };
     for at in 0..options.mqtt_publishers {
         let name = places.name(&format!("pub-{at}"));
-        let publisher = mqtt::Publisher::new(next(clients), version_of(at), name, topics.clone());
+        let publisher =
+            mqtt::Publisher::new(next(clients), version_of(at), name, topics.clone(), will.clone());
         clients.push(Box::new(publisher));
     }
     for (at, sink) in places.sessions.iter().enumerate() {

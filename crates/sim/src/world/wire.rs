@@ -430,6 +430,7 @@ impl World {
             let shard = &mut self.shards[wire.shard];
             let last_words = shard.output(wire.id).map(|output| output.take_all());
             if let (Some(bytes), End::Open) = (last_words, wire.end) {
+                self.coverage.borrow_mut().hit(Mark::NodeHungUp);
                 wires.mix.receive(now, link, &bytes);
             }
             wires.mix.closed(now, link);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 /// CONNECT flags.
 const CLEAN_START: u8 = 0x02;
+const WILL: u8 = 0x04;
 /// CONNECT property: how long the session outlives the connection, in seconds.
 const SESSION_EXPIRY_INTERVAL: u8 = 0x11;
 const SESSION_EXPIRY_SECONDS: u32 = 86_400;
@@ -59,6 +60,16 @@ pub enum Heard {
     Refused(String),
 }
 
+/// What a client says first.
+#[derive(Clone, Copy, Debug)]
+pub struct Hello<'a> {
+    pub version: Version,
+    pub client: &'a str,
+    pub is_clean: bool,
+    /// Topic, QoS and body of what is published if the connection ends without a goodbye.
+    pub will: Option<(&'a str, u8, &'a [u8])>,
+}
+
 /// One connection's version and keep-alive.
 #[derive(Debug)]
 pub struct Packets {
@@ -67,18 +78,13 @@ pub struct Packets {
 }
 
 impl Packets {
-    /// Says hello.
-    pub fn open(
-        out: &mut Vec<u8>,
-        version: Version,
-        client: &str,
-        is_clean: bool,
-        now: Moment,
-    ) -> Self {
+    pub fn open(out: &mut Vec<u8>, hello: Hello<'_>, now: Moment) -> Self {
+        let Hello { version, client, is_clean, will } = hello;
         let mut content = Vec::new();
         content.put_short_text("MQTT");
         content.put_u8(version as u8);
-        content.put_u8(if is_clean { CLEAN_START } else { 0 });
+        let clean = if is_clean { CLEAN_START } else { 0 };
+        content.put_u8(clean | will.map_or(0, |(_, qos, _)| WILL | qos << 3));
         content.put_u16(KEEP_ALIVE_SECONDS);
         if version == Version::V5 {
             // Without the property the session ends with the connection.
@@ -91,6 +97,14 @@ impl Packets {
             }
         }
         content.put_short_text(client);
+        if let Some((topic, _, body)) = will {
+            if version == Version::V5 {
+                content.put_u8(0); // no properties: no delay
+            }
+            content.put_short_text(topic);
+            content.put_u16(body.len() as u16);
+            content.put(body);
+        }
         put_packet(out, kind::CONNECT, &content);
         Packets { version, last_sent: now }
     }

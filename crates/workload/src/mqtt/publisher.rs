@@ -1,7 +1,7 @@
 //! A publisher with a session that outlives its connections: what is not acknowledged when a connection
 //! ends is sent again over the next one, in its old order, under its old identifier (§4.4).
 
-use super::packets::{Heard, Packets, Publish, Welcome};
+use super::packets::{Heard, Hello, Packets, Publish, Welcome};
 use super::Version;
 use crate::client::{Client, Phase, Protocol, Step};
 use crate::frames::mqtt::kind;
@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 /// Messages of QoS 1 and 2 on their way.
 const WINDOW: usize = 10;
 const BURST_MAX: u64 = 4;
+
+const WILL_QOS: u8 = 1;
 
 /// A topic, and what publishing to it is in the history.
 #[derive(Clone, Debug)]
@@ -37,6 +39,9 @@ pub struct Publisher {
     version: Version,
     client: String,
     topics: Vec<Topic>,
+    /// Where its wills go: one of its own for every connection, published once or never.
+    will: Topic,
+    open_will: Option<WriteId>,
     packets: Option<Packets>,
     connection: u32,
     is_ready: bool,
@@ -49,13 +54,21 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    pub fn new(process: Process, version: Version, client: String, topics: Vec<Topic>) -> Self {
+    pub fn new(
+        process: Process,
+        version: Version,
+        client: String,
+        topics: Vec<Topic>,
+        will: Topic,
+    ) -> Self {
         Publisher {
             process,
             counter: 0,
             version,
             client,
             topics,
+            will,
+            open_will: None,
             packets: None,
             connection: 0,
             is_ready: false,
@@ -174,6 +187,19 @@ impl Publisher {
         }
     }
 
+    /// The will of a connection that begins; none before the load.
+    fn begin_will(&mut self, step: &mut Step<'_>) -> Option<Vec<u8>> {
+        if step.phase != Phase::Load {
+            return None;
+        }
+        self.counter += 1;
+        let value = Value { process: self.process, counter: self.counter };
+        let (at, lane) = (step.moment(), u64::from(self.connection) << 2 | 3);
+        let write = step.history.write(at, value, self.will.route, Promise::Nothing, lane);
+        self.open_will = Some(write);
+        Some(value.body(step.run, 0, 0))
+    }
+
     fn take_identifier(&mut self) -> u16 {
         loop {
             self.next_identifier = self.next_identifier.checked_add(1).unwrap_or(1);
@@ -199,7 +225,10 @@ impl Client for Publisher {
     fn connected(&mut self, step: &mut Step<'_>) {
         self.connection += 1;
         let now = step.moment();
-        self.packets = Some(Packets::open(step.out, self.version, &self.client, false, now));
+        let body = self.begin_will(step);
+        let will = body.as_ref().map(|body| (self.will.name.as_str(), WILL_QOS, &body[..]));
+        let hello = Hello { version: self.version, client: &self.client, is_clean: false, will };
+        self.packets = Some(Packets::open(step.out, hello, now));
     }
 
     fn receive(&mut self, input: &[u8], step: &mut Step<'_>) -> Result<usize, Malformed> {
@@ -223,7 +252,10 @@ impl Client for Publisher {
         }
     }
 
-    fn lost(&mut self, _step: &mut Step<'_>) {
+    fn lost(&mut self, step: &mut Step<'_>) {
+        if let Some(will) = self.open_will.take() {
+            step.history.end(will, Outcome::Unknown);
+        }
         self.packets = None;
         self.is_ready = false;
     }

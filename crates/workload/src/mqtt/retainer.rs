@@ -1,7 +1,7 @@
 //! Sets and removes retained messages with QoS 1, one after the other per topic, so that it is always
 //! known which one must be there.
 
-use super::packets::{Heard, Packets, Publish};
+use super::packets::{Heard, Hello, Packets, Publish};
 use super::Version;
 use crate::client::{Client, Phase, Protocol, Step};
 use crate::frames::mqtt::kind;
@@ -88,7 +88,9 @@ impl Client for Retainer {
 
     fn connected(&mut self, step: &mut Step<'_>) {
         let now = step.moment();
-        self.packets = Some(Packets::open(step.out, self.version, &self.client, false, now));
+        let (version, client) = (self.version, self.client.as_str());
+        let hello = Hello { version, client, is_clean: false, will: None };
+        self.packets = Some(Packets::open(step.out, hello, now));
     }
 
     fn receive(&mut self, input: &[u8], step: &mut Step<'_>) -> Result<usize, Malformed> {

@@ -1,7 +1,7 @@
 //! A subscriber with a session that outlives its connections. It acknowledges after a while, keeps the
 //! identifiers of QoS 2 until PUBREL, and sees to it that its session is still there.
 
-use super::packets::{Heard, Packets, Publish, Welcome};
+use super::packets::{Heard, Hello, Packets, Publish, Welcome};
 use super::Version;
 use crate::client::{Client, Phase, Protocol, Step};
 use crate::frames::mqtt::kind;
@@ -122,7 +122,9 @@ impl Client for Subscriber {
     fn connected(&mut self, step: &mut Step<'_>) {
         self.connection += 1;
         let now = step.moment();
-        self.packets = Some(Packets::open(step.out, self.version, &self.client, false, now));
+        let (version, client) = (self.version, self.client.as_str());
+        let hello = Hello { version, client, is_clean: false, will: None };
+        self.packets = Some(Packets::open(step.out, hello, now));
     }
 
     fn receive(&mut self, input: &[u8], step: &mut Step<'_>) -> Result<usize, Malformed> {

@@ -1,7 +1,7 @@
 //! Looks at retained messages as a stranger does: a clean session, a subscription, what comes with RETAIN
 //! set; and again.
 
-use super::packets::{Heard, Packets, Publish};
+use super::packets::{Heard, Hello, Packets, Publish};
 use super::Version;
 use crate::client::{Client, Phase, Protocol, Step};
 use crate::frames::Malformed;
@@ -91,7 +91,9 @@ impl Client for Watcher {
 
     fn connected(&mut self, step: &mut Step<'_>) {
         let now = step.moment();
-        self.packets = Some(Packets::open(step.out, self.version, &self.client, true, now));
+        let (version, client) = (self.version, self.client.as_str());
+        let hello = Hello { version, client, is_clean: true, will: None };
+        self.packets = Some(Packets::open(step.out, hello, now));
         self.look = Look::Idle;
         self.found.clear();
     }
