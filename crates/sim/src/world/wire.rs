@@ -108,6 +108,7 @@ impl Wire {
             reconnect_us: RECONNECT_US,
             answer_timeout_ms: ANSWER_TIMEOUT_MS,
             quiet_ms: QUIET_MS,
+            settle_ms: super::wire_life::SETTLE_MS,
             rules: super::wire_life::RULES,
             ..MixOptions::new(options.seed)
         });

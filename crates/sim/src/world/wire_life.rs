@@ -14,6 +14,10 @@ const DRAIN_US: u64 = 900_000_000;
 /// A QoS 2 publish that is repeated after a crash of the node may be stored twice (docs/user/mqtt.md).
 pub(super) const RULES: Rules = Rules { qos2_once_over_crash: false };
 
+/// A shard may still route by a copy of the metadata without a binding whose client has been told that it
+/// is made: what another client publishes within a mail's time passes it by. 0 where that is not so.
+pub(super) const SETTLE_MS: u64 = 50;
+
 impl World {
     pub(super) fn live_wired(&mut self) -> Checked {
         self.poll_after(1);
