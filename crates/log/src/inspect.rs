@@ -4,7 +4,7 @@
 //! What the log itself cannot know, above all what a damaged frame held, is left to the caller, who is
 //! shown everything in the order of a replay.
 
-use crate::batch::{BatchHeader, PREFIX_BYTES};
+use crate::batch::BatchHeader;
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::format::{
@@ -15,12 +15,12 @@ use crate::format::{
 use crate::log::GroupCheckpoint;
 use crate::manifest::{self, checkpoint_path, Manifest, ReadManifest};
 use crate::open::{BlankSlot, FoundSlot, Opener};
-use crate::read::{fetch_index, read_exact};
+use crate::read::{fetch_index, read_exact, split_batches};
 use crate::repair::Repair;
 use crate::scan::{Scanner, Step};
 use crate::segment::{segment_path, SegmentRecord};
 use crate::wal_files::{slot_path, Slot};
-use koine_base::checksum::{crc32c, crc32c_append};
+use koine_base::checksum::crc32c;
 use koine_base::disk::{Disk, FileId};
 use koine_base::{GroupId, StreamId};
 use std::collections::BTreeMap;
@@ -587,31 +587,18 @@ impl Inspector<'_, '_> {
     }
 }
 
-/// What of an interval's batches is damaged, and where in it. Goes on behind a damaged batch if its
-/// header still says where that is.
+/// What of an interval's batches is damaged, and where in it: single batches, or all of it if it cannot be
+/// said where one ends.
 fn damaged_batches(bytes: &[u8], interval: Lost, prefix_crc: u32) -> Vec<(usize, Lost)> {
-    let mut found = Vec::new();
-    let (mut at, mut expected, mut crc) = (0, interval.start, 0);
-    while at < bytes.len() {
-        let header = BatchHeader::parse(&bytes[at..]).filter(|header| {
-            let fits = header.bytes as usize <= bytes.len() - at;
-            fits && header.base_offset >= expected && header.last_offset < interval.end
-        });
-        let Some(header) = header else {
-            found.push((at, Lost { start: expected, ..interval }));
-            return found;
-        };
-        let end = header.last_offset + 1;
-        if BatchHeader::verified(&bytes[at..]).is_none() {
-            found.push((at, Lost { start: expected, end, ..interval }));
-        }
-        crc = crc32c_append(crc, &bytes[at..at + PREFIX_BYTES]);
-        expected = end;
-        at += header.bytes as usize;
-    }
-    if crc != prefix_crc && found.is_empty() {
-        // Some prefix is damaged, and nothing says which.
-        found.push((0, interval));
-    }
-    found
+    let Some(batches) = split_batches(bytes, interval.start..interval.end, prefix_crc) else {
+        return vec![(0, interval)];
+    };
+    let damaged =
+        batches.into_iter().filter(|(at, _)| BatchHeader::verified(&bytes[*at..]).is_none());
+    let lost = |header: BatchHeader| Lost {
+        start: header.base_offset,
+        end: header.last_offset + 1,
+        ..interval
+    };
+    damaged.map(|(at, header)| (at, lost(header))).collect()
 }

@@ -127,6 +127,62 @@ pub(crate) fn check_batches(
     Ok(())
 }
 
+/// Where the batches of a stretch are, if that is sure: the checksum over their prefixes, which say so,
+/// matches. Their own checksums are not looked at.
+pub(crate) fn split_batches(
+    stretch: &[u8],
+    offsets: Range<u64>,
+    prefix_crc: u32,
+) -> Option<Vec<(usize, BatchHeader)>> {
+    let mut batches = Vec::new();
+    let (mut at, mut expected, mut crc) = (0, offsets.start, 0);
+    while at < stretch.len() {
+        let header = BatchHeader::parse(&stretch[at..])?;
+        crc = crc32c_append(crc, &stretch[at..at + PREFIX_BYTES]);
+        // The last offset is not in the prefix: a batch that is damaged there ends where the next begins.
+        if header.base_offset < expected || header.bytes as usize > stretch.len() - at {
+            return None;
+        }
+        expected = header.base_offset + 1;
+        batches.push((at, header));
+        at += header.bytes as usize;
+    }
+    for next in (1..=batches.len()).rev() {
+        let end = batches.get(next).map_or(offsets.end, |(_, header)| header.base_offset);
+        let header = &mut batches[next - 1].1;
+        if header.base_offset >= end {
+            return None;
+        }
+        header.last_offset = header.last_offset.min(end - 1);
+        if BatchHeader::verified(&stretch[batches[next - 1].0..]).is_none() {
+            batches[next - 1].1.last_offset = end - 1;
+        }
+    }
+    (crc == prefix_crc).then_some(batches)
+}
+
+/// Of an interval with damage in it what lies between `offset` and the damage.
+fn sound_part(
+    stretch: &Bytes,
+    offsets: Range<u64>,
+    prefix_crc: u32,
+    offset: u64,
+) -> Result<Vec<(BatchHeader, Bytes)>, FetchError> {
+    let whole = FetchError::Corrupt(offsets.start);
+    let batches = split_batches(stretch, offsets, prefix_crc).ok_or(whole)?;
+    let mut sound = Vec::new();
+    for (at, header) in batches.into_iter().filter(|(_, header)| header.last_offset >= offset) {
+        if BatchHeader::verified(&stretch[at..]).is_none() {
+            return match sound.is_empty() {
+                true => Err(FetchError::Corrupt(header.base_offset)),
+                false => Ok(sound),
+            };
+        }
+        sound.push((header, stretch.slice(at..at + header.bytes as usize)));
+    }
+    Ok(sound)
+}
+
 /// Reads runs of one WAL file, as many as `runs` has, joining those close together.
 pub(crate) fn fetch_wal(
     disk: &dyn Disk,
@@ -288,7 +344,17 @@ impl ReadPlan {
             bytes += index[last].bytes as usize;
             last += 1;
         }
-        fetch_intervals(disk, file, run, index, first..last, &mut batches)?;
+        match fetch_intervals(disk, file, run, index, first..last, &mut batches) {
+            Err(FetchError::Corrupt(_)) => {
+                // Damage costs what is damaged, not its neighbours.
+                let entry = index.get(first).ok_or(FetchError::Corrupt(run.base))?;
+                let end = index.get(first + 1).map_or(run.end, |next| next.offset);
+                let stretch = read_exact(disk, file, entry.position, entry.bytes as usize)?;
+                let stretch = stretch.ok_or(FetchError::Corrupt(entry.offset))?;
+                batches = sound_part(&stretch, entry.offset..end, entry.prefix_crc, self.offset)?;
+            }
+            other => other?,
+        }
         Ok(ReadFound::Batches(self.select(batches)))
     }
 

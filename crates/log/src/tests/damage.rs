@@ -571,3 +571,45 @@ fn the_scrub_finds_damage_before_a_reader_does() {
         assert_eq!(batches, Err(ReadError::Corrupt { stream, offset }));
     }
 }
+
+/// One damaged batch in a segment costs that batch: those before and behind it are read.
+#[test]
+fn damage_in_a_segment_costs_no_neighbours() {
+    let shard = with_segments();
+    let visible = shard.groups[&GROUP].visible.clone();
+    let (mut refused, mut served_behind) = (0, 0);
+    for path in shard.disk.paths().into_iter().filter(|path| path.starts_with("0/segments/")) {
+        let bytes = shard.disk.contents(&path).unwrap();
+        for (stream, model) in &visible {
+            for batch in &model.batches {
+                let place = bytes.windows(batch.len()).position(|window| window == &batch[..]);
+                let Some(at) = place else { continue };
+                let disk = shard.disk.fork();
+                disk.flip(&path, at as u64 + 63, 3).unwrap();
+                let (mut log, replay) = Log::open(&disk, small_config()).unwrap();
+                drop(replay);
+                let end = log.bounds(*stream).unwrap().end;
+                for other in &model.batches {
+                    let offset = super::harness::last_offset(other);
+                    let (ReadOutcome::Pending(_, request), true) =
+                        (log.read(*stream, offset.min(end), 1, end), offset < end)
+                    else {
+                        continue;
+                    };
+                    let done = log.complete(Moment(0), execute(&disk, request)).unwrap();
+                    let crate::Completion::Read { batches, .. } = done else { panic!("a read") };
+                    match batches {
+                        Ok(read) => assert!(other != batch && read == [other.clone()]),
+                        Err(error) => {
+                            assert_eq!(other, batch, "{path} {at}: {error}");
+                            refused += 1;
+                            continue;
+                        }
+                    }
+                    served_behind += u64::from(offset > super::harness::last_offset(batch));
+                }
+            }
+        }
+    }
+    assert!(refused > 20 && served_behind > 100, "{refused} refused, {served_behind} served");
+}
