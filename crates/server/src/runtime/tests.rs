@@ -1,12 +1,14 @@
 //! A whole node in this process, reached through its sockets.
 
 use super::*;
-use crate::config::{Config, Listen};
+use crate::cli::DoctorCommand;
+use crate::config::{Config, Flags, Listen};
 use crate::http::client;
 use crate::test_directory::TestDirectory;
 use serde_json::{json, Value};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 fn config(directory: &TestDirectory) -> Config {
@@ -120,4 +122,60 @@ fn wal_files_fit_a_small_disk() {
     check(1000, 2, 62);
     check(100, 1, 12);
     check(10, 8, 4);
+}
+
+/// Exit code and JSON of `koine doctor`.
+fn doctor(config: &Config, repair: bool) -> Result<(String, Value), String> {
+    let flags = Flags::default();
+    let command = DoctorCommand { data: None, repair, json: true, flags };
+    let mut out = Vec::new();
+    let code = crate::doctor::run(&command, &config.data, &mut out)?;
+    Ok((format!("{code:?}"), serde_json::from_slice(&out).unwrap()))
+}
+
+#[test]
+fn the_doctor_and_the_start_agree_about_damage() {
+    let code = |code: u8| format!("{:?}", std::process::ExitCode::from(code));
+    let directory = TestDirectory::new("node");
+    let config = config(&directory);
+    assert!(doctor(&config, false).is_err(), "there is nothing to look at");
+    let broker = Broker::start(&config).unwrap();
+    http(&broker, "POST", "/koine/v1/topics", Some(json!({"name": "orders", "partitions": 3})));
+    let error = doctor(&config, false).unwrap_err();
+    assert!(error.contains("is in use"), "{error}");
+    broker.stop();
+    let (clean, report) = doctor(&config, false).unwrap();
+    assert_eq!((clean, &report["clean"]), (code(0), &json!(true)), "{report}");
+
+    let wal = config.data.join("shard-0/wal/1");
+    let spoil = |mask: u8| {
+        let mut bytes = std::fs::read(&wal).unwrap();
+        bytes[4096 + 58] ^= mask;
+        std::fs::write(&wal, bytes).unwrap();
+    };
+    spoil(0x10);
+    let before = std::fs::read(&wal).unwrap();
+    let (damaged, report) = doctor(&config, false).unwrap();
+    assert_eq!((damaged, &report["prevents_start"]), (code(1), &json!(false)), "{report}");
+    assert_eq!(report["findings"][0]["fault"], "bit");
+    assert_eq!(std::fs::read(&wal).unwrap(), before, "looking changes nothing");
+    let broker = Broker::start(&config).unwrap();
+    let metrics = page(&broker, "/metrics");
+    assert!(metrics.contains("koine_log_repaired_bits_total 1\n"), "{metrics}");
+    broker.stop();
+    assert_eq!(doctor(&config, false).unwrap().0, code(0));
+
+    spoil(0x18);
+    let (damaged, report) = doctor(&config, false).unwrap();
+    assert_eq!((damaged, &report["prevents_start"]), (code(1), &json!(true)), "{report}");
+    let error = Broker::start(&config).err().map(|error| error.to_string()).unwrap();
+    assert!(error.contains("shard-0/wal/1 is damaged at 4096"), "{error}");
+    let (repaired, report) = doctor(&config, true).unwrap();
+    assert_eq!((repaired, &report["repair"]["starts"]), (code(1), &json!(true)), "{report}");
+    let saved = PathBuf::from(report["repair"]["quarantine"].as_str().unwrap());
+    assert!(saved.join("shard-0/wal/1").is_file());
+    let broker = Broker::start(&config).unwrap();
+    assert_eq!(http(&broker, "GET", "/health/ready", None), json!({"status": "ready"}));
+    broker.stop();
+    assert_eq!(doctor(&config, false).unwrap().0, code(0));
 }
