@@ -151,7 +151,7 @@ pub enum Seen<'a> {
     /// A stream of that checkpoint, with its end.
     Stream(StreamId, u64),
     /// An intact frame, or one that a single bit keeps from it.
-    Frame { group: GroupId, kind: u8, index: u64, payload: &'a [u8] },
+    Frame { group: GroupId, kind: u8, term: u64, index: u64, payload: &'a [u8] },
     /// The frame of the newest finding. `header` only if that is intact: group, kind, index.
     Damaged { header: Option<(GroupId, u8, u64)>, payload: &'a [u8] },
     /// So many bytes more have been checked.
@@ -440,8 +440,9 @@ impl Inspector<'_, '_> {
             let (position, next) = match scanner.next()? {
                 Step::End => return Ok(()),
                 Step::Frame { header, payload, .. } => {
-                    let FrameHeader { group, kind, index, .. } = header;
-                    (self.seen)(Seen::Frame { group: GroupId(group), kind, index, payload });
+                    let FrameHeader { group, kind, term, index, .. } = header;
+                    let group = GroupId(group);
+                    (self.seen)(Seen::Frame { group, kind, term, index, payload });
                     continue;
                 }
                 Step::Bad { position, next } => (position, next),

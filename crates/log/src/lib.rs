@@ -45,7 +45,7 @@ mod tests;
 
 pub use config::{Config, FRAME_PAYLOAD_BYTES_MAX};
 pub use error::{CorruptReason, LogError, OpenError, ReadError};
-pub use format::WalPosition;
+pub use format::{WalPosition, FRAME_HEADER_BYTES};
 pub use inspect::{bytes_to_inspect, inspect, Fault, Finding, Inspection, Lost, Seen};
 pub use io_plan::{execute, IoClass, IoRequest, IoResult};
 pub use log::{

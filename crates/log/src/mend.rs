@@ -20,23 +20,22 @@ pub struct DamagedFrame {
     pub payload: Vec<u8>,
 }
 
-/// What takes its place.
+/// What takes its place, alone or with others: together, headers included, exactly as long.
 pub struct PlaceHolder {
     pub group: GroupId,
     pub kind: u8,
     pub term: u64,
     pub index: u64,
-    /// Exactly as long as the damaged one.
     pub payload: Vec<u8>,
 }
 
-/// Puts a place holder where [`Fault::Frame`] was found in a WAL file. False, and nothing changed, if
-/// `replace` gives none, or the place is not what the finding says.
+/// Puts place holders where [`Fault::Frame`] was found in a WAL file. False, and nothing changed, if
+/// `replace` gives none that fit, or the place is not what the finding says.
 pub fn replace_frame(
     disk: &dyn Disk,
     directory: &str,
     finding: &Finding,
-    replace: impl FnOnce(DamagedFrame) -> Option<PlaceHolder>,
+    replace: impl FnOnce(DamagedFrame) -> Option<Vec<PlaceHolder>>,
 ) -> Result<bool, OpenError> {
     let (Fault::Frame { sequence, .. }, Ok(at)) = (&finding.fault, u32::try_from(finding.position))
     else {
@@ -74,17 +73,23 @@ pub fn replace_frame(
         header: header.map(|h| (GroupId(h.group), h.kind, h.term, h.index)),
         payload: if header.is_some() { payload } else { vec![0; room] },
     };
-    let holder = replace(damaged).filter(|holder| holder.payload.len() == room);
-    let outcome = match &holder {
-        None => Ok(()),
-        Some(holder) => {
-            let durable = header.map_or(WalPosition::default(), |header| header.durable);
-            write_frame(disk, file, WalPosition::new(*sequence, at), durable, holder)
-        }
+    let total =
+        |payload: usize| FRAME_HEADER_BYTES + payload.next_multiple_of(FRAME_ALIGN as usize);
+    let fits = |holders: &Vec<PlaceHolder>| {
+        holders.iter().map(|holder| total(holder.payload.len())).sum::<usize>() == total(room)
     };
+    let holders = replace(damaged).filter(fits);
+    let durable = header.map_or(WalPosition::default(), |header| header.durable);
+    let mut position = WalPosition::new(*sequence, at);
+    let mut outcome = Ok(());
+    for holder in holders.iter().flatten() {
+        outcome = outcome.and_then(|()| write_frame(disk, file, position, durable, holder));
+        position = position.plus(total(holder.payload.len()) as u32);
+    }
+    let outcome = outcome.and_then(|()| disk.sync(file));
     disk.close(file);
     outcome.map_err(failed)?;
-    Ok(holder.is_some())
+    Ok(holders.is_some())
 }
 
 fn write_frame(
@@ -107,8 +112,7 @@ fn write_frame(
     header.body = BodyCheck::of(std::iter::once(&holder.payload[..]), header.padding());
     let padding = &[0; FRAME_ALIGN as usize][..header.padding() as usize];
     let at = u64::from(position.offset());
-    disk.write_at(file, at, &[&header.encode(position), &holder.payload, padding])?;
-    disk.sync(file)
+    disk.write_at(file, at, &[&header.encode(position), &holder.payload, padding])
 }
 
 /// Where the WAL file of this sequence number ends, as the header of the next one says.

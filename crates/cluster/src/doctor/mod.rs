@@ -37,6 +37,8 @@ pub struct Finding {
     pub affected: Vec<Affected>,
     /// Changes to topics, queues, bindings, sessions or retained messages may be lost.
     pub metadata: bool,
+    /// Entries of which not even the header is left: group, index, and the term of the one before.
+    pub entries_lost: Vec<(GroupId, u64, u64)>,
     /// More may be lost than `affected` says: newest records, settlements, committed offsets.
     pub and_more: bool,
 }
@@ -86,6 +88,7 @@ pub fn examine(
                 position: found.position,
                 fault: found.fault,
                 affected: Vec::new(),
+                entries_lost: Vec::new(),
                 metadata: false,
                 and_more: false,
             };
@@ -96,6 +99,7 @@ pub fn examine(
                 Fault::Frame { .. } => {
                     let damage = damage.next().unwrap_or_default();
                     lost.extend(damage.lost);
+                    finding.entries_lost = damage.entries;
                     finding.metadata = damage.metadata;
                     finding.and_more = damage.and_more;
                 }
@@ -166,6 +170,7 @@ struct Damage {
     room: usize,
     /// Damaged batches of which only the first offset is sure.
     unresolved: Vec<(StreamId, u64, Option<u64>)>,
+    entries: Vec<(GroupId, u64, u64)>,
 }
 
 impl Damage {
@@ -181,6 +186,8 @@ struct Watch<'n> {
     /// On the shard that holds the metadata.
     names: Option<&'n mut Names>,
     ends: BTreeMap<StreamId, u64>,
+    /// Newest index and term of each group.
+    newest: BTreeMap<GroupId, (u64, u64)>,
     damage: Vec<Damage>,
 }
 
@@ -188,27 +195,46 @@ impl Watch<'_> {
     fn see(&mut self, seen: Seen<'_>, progress: &mut dyn FnMut(u64)) {
         match seen {
             Seen::Bytes(bytes) => progress(bytes),
-            Seen::Group(checkpoint) if checkpoint.group == GroupId::METADATA => {
-                if let Some(names) = &mut self.names {
-                    names.restore(checkpoint);
-                }
-            }
-            Seen::Group(checkpoint) => {
-                for (stream, end) in stream_ends(&checkpoint.blob) {
-                    self.reaches(stream, end);
-                }
-            }
+            Seen::Group(checkpoint) => self.group(checkpoint),
             Seen::Stream(..) => {}
-            Seen::Frame { group, kind, index, payload } if is_entry(kind) => {
+            Seen::Frame { group, kind, term, index, payload } => {
+                self.note_index(group, index, term);
+                if !is_entry(kind) {
+                    return;
+                }
                 if group != GroupId::METADATA {
                     self.entry(group, payload);
                 } else if let Some(names) = &mut self.names {
                     names.apply(index, payload);
                 }
             }
-            Seen::Frame { .. } => {}
             Seen::Damaged { header, payload } => self.damaged(header, payload),
         }
+    }
+
+    fn group(&mut self, checkpoint: &GroupCheckpoint) {
+        let newest = (checkpoint.applied_index, checkpoint.applied_term);
+        self.newest.insert(checkpoint.group, newest);
+        if checkpoint.group != GroupId::METADATA {
+            for (stream, end) in stream_ends(&checkpoint.blob) {
+                self.reaches(stream, end);
+            }
+        } else if let Some(names) = &mut self.names {
+            names.restore(checkpoint);
+        }
+    }
+
+    /// Indexes have no gaps: what is missing was in a damaged entry without a header.
+    fn note_index(&mut self, group: GroupId, index: u64, term: u64) {
+        let (newest, newest_term) = self.newest.get(&group).copied().unwrap_or_default();
+        if index <= newest {
+            return;
+        }
+        let headless = self.damage.iter_mut().rev().find(|damage| damage.group.is_none());
+        if let Some(damage) = headless {
+            damage.entries.extend((newest + 1..index).map(|index| (group, index, newest_term)));
+        }
+        self.newest.insert(group, (index, term));
     }
 
     fn reaches(&mut self, stream: StreamId, end: u64) {
@@ -245,6 +271,10 @@ impl Watch<'_> {
     }
 
     fn damaged(&mut self, header: Option<(GroupId, u8, u64)>, payload: &[u8]) {
+        if let Some((group, _, index)) = header {
+            let term = self.newest.get(&group).map_or(0, |(_, term)| *term);
+            self.note_index(group, index, term);
+        }
         let group = header.map(|(group, ..)| group);
         let metadata = group.is_none_or(|group| group == GroupId::METADATA) && self.names.is_some();
         let room = payload.len();

@@ -10,6 +10,7 @@ use koine_base::{GroupId, StreamId};
 use koine_broker::batch::BatchHeader;
 use koine_log::{
     hole, rebuild_wal_header, replace_frame, DamagedFrame, Fault, OpenError, PlaceHolder,
+    FRAME_HEADER_BYTES,
 };
 
 /// What was done about a finding.
@@ -55,7 +56,7 @@ fn remedy(disk: &dyn Disk, finding: &Finding) -> Result<Remedy, OpenError> {
         }
         Fault::Frame { .. } => {
             let replaced =
-                replace_frame(disk, &directory, &found, |frame| place_holder(finding, frame))?;
+                replace_frame(disk, &directory, &found, |frame| place_holders(finding, frame))?;
             if replaced {
                 Remedy::Replaced
             } else {
@@ -76,35 +77,49 @@ fn remedy(disk: &dyn Disk, finding: &Finding) -> Result<Remedy, OpenError> {
     })
 }
 
-/// An entry with what is sound in the damaged one, holes for the offsets that are lost, and marks, which
+/// Entries with what is sound in the damaged one, holes for the offsets that are lost, and marks, which
 /// mean nothing, up to its length.
-fn place_holder(finding: &Finding, frame: DamagedFrame) -> Option<PlaceHolder> {
+fn place_holders(finding: &Finding, frame: DamagedFrame) -> Option<Vec<PlaceHolder>> {
     let room = frame.payload.len();
     let holder =
         |group, term, index, payload| PlaceHolder { group, kind: ENTRY_KIND, term, index, payload };
     match frame.header {
         // Zeros are a list of no commands.
-        Some((GroupId::METADATA, kind, term, index)) if is_entry(kind) => {
-            Some(holder(GroupId::METADATA, term, index, vec![0; room]))
+        Some((GroupId::METADATA, _, term, index)) => {
+            let (term, index) = if index > 0 { (term, index) } else { (0, 0) };
+            Some(vec![holder(GroupId::METADATA, term, index, vec![0; room])])
         }
-        Some((group, kind, term, index)) if is_entry(kind) => {
-            let payload = salvaged(finding, &frame.payload, term)?;
-            Some(holder(group, term, index, payload))
+        Some((group, kind, term, index)) => {
+            let sound = if is_entry(kind) { &frame.payload[..] } else { &[] };
+            let mut payload = salvaged(finding, sound, term)?;
+            fill(&mut payload, room);
+            // A vote has no index: then an entry's batches are placed, and nothing else of it counts.
+            Some(vec![holder(group, if index > 0 { term } else { 0 }, index, payload)])
         }
-        // A vote: who stands alone does not need it. Without an index an entry's batches are placed,
-        // and nothing else of it counts.
-        Some((group, ..)) => Some(holder(group, 0, 0, salvaged(finding, &[], 0)?)),
         None => {
-            let group =
-                finding.affected.first().map_or(GroupId::METADATA, |lost| lost.stream.group());
-            Some(holder(group, 0, 0, salvaged(finding, &[], 0)?))
+            let mut holders: Vec<PlaceHolder> = Vec::new();
+            for (group, index, term) in &finding.entries_lost {
+                holders.push(holder(*group, *term, *index, Vec::new()));
+            }
+            let batches = salvaged(finding, &[], 0)?;
+            let of_data = holders.iter().position(|holder| holder.group != GroupId::METADATA);
+            let carrier = match of_data {
+                Some(index) => index,
+                None => {
+                    let first = finding.affected.first();
+                    let group = first.map_or(GroupId::METADATA, |lost| lost.stream.group());
+                    holders.push(holder(group, 0, 0, Vec::new()));
+                    holders.len() - 1
+                }
+            };
+            // One header is not part of the room.
+            let rest = room.checked_sub((holders.len() - 1) * FRAME_HEADER_BYTES)?;
+            let carrier = &mut holders[carrier];
+            carrier.payload = batches;
+            fill(&mut carrier.payload, rest);
+            Some(holders)
         }
     }
-    .map(|mut holder| {
-        fill(&mut holder.payload, room);
-        holder
-    })
-    .filter(|holder| holder.payload.len() == room)
 }
 
 fn fill(payload: &mut Vec<u8>, room: usize) {
