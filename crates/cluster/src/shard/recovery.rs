@@ -15,6 +15,7 @@ use koine_base::disk::Disk;
 use koine_base::rng::Rng;
 use koine_base::{GroupId, Moment, Now, ShardId, StreamId};
 use koine_broker::batch::BatchLimits;
+use koine_broker::limits::Limits;
 use koine_broker::membership::{GroupsConfig, Membership};
 use koine_broker::metadata::{Command, Effects, Metadata, MetadataLimits};
 use koine_broker::retained::{RetainedLimits, RetainedStore};
@@ -79,6 +80,15 @@ impl<'d> Recovery<'d> {
     pub fn begin(disk: &'d dyn Disk, config: ShardConfig) -> Result<Recovery<'d>, ShardOpenError> {
         let (log, replay) = Log::open(disk, config.log.clone())?;
         Ok(Recovery { config, log, replay })
+    }
+}
+
+fn batch_limits(limits: &Limits) -> BatchLimits {
+    BatchLimits {
+        batch_bytes_max: limits.request_bytes_max,
+        record_count_max: BATCH_RECORDS_MAX,
+        decompressed_bytes_max: limits.inflated_bytes_max,
+        decompressed_ratio_max: limits.inflated_ratio_max,
     }
 }
 
@@ -148,12 +158,7 @@ impl Shard {
         };
         let controller = (config.shard == ShardId(0))
             .then(|| Controller::new(idle(), RetainedStore::new(retained)));
-        let batch_limits = BatchLimits {
-            batch_bytes_max: limits.request_bytes_max,
-            record_count_max: BATCH_RECORDS_MAX,
-            decompressed_bytes_max: limits.inflated_bytes_max,
-            decompressed_ratio_max: limits.inflated_ratio_max,
-        };
+        let batch_limits = batch_limits(limits);
         let memory_bytes = limits.memory_bytes_max / usize::from(layout.shard_count.max(1));
         Shard {
             load: super::load::Load::new(memory_bytes),

@@ -369,6 +369,24 @@ impl World {
         }
     }
 
+    fn proposal_refused(&mut self, slot: usize, asked: &Asked, refusal: Refusal) -> Checked {
+        match (&asked.question, refusal) {
+            // The session may have been ended by another client's clean start.
+            (Question::Subscribe { .. }, Refusal::NotFound) => self.clients[slot].session = None,
+            // Somebody else was first.
+            (Question::DeleteTopic { .. }, Refusal::NotFound) => {}
+            // Retained messages take room, too.
+            (Question::Retain { .. }, Refusal::Busy) => {
+                self.clients[slot].retains = false;
+                self.mark(Mark::RefusedBusy);
+            }
+            (question, refusal) => {
+                return violation(format!("{question:?} was refused with {refusal:?}"));
+            }
+        }
+        Ok(())
+    }
+
     fn proposed(
         &mut self,
         slot: usize,
@@ -377,24 +395,7 @@ impl World {
     ) -> Checked {
         let outcome = match result {
             Ok(outcome) => outcome,
-            // The session may have been ended by another client's clean start.
-            Err(Refusal::NotFound) if matches!(asked.question, Question::Subscribe { .. }) => {
-                self.clients[slot].session = None;
-                return Ok(());
-            }
-            // Somebody else was first.
-            Err(Refusal::NotFound) if matches!(asked.question, Question::DeleteTopic { .. }) => {
-                return Ok(());
-            }
-            // Retained messages take room, too.
-            Err(Refusal::Busy) if matches!(asked.question, Question::Retain { .. }) => {
-                self.clients[slot].retains = false;
-                self.mark(Mark::RefusedBusy);
-                return Ok(());
-            }
-            Err(refusal) => {
-                return violation(format!("{:?} was refused with {refusal:?}", asked.question));
-            }
+            Err(refusal) => return self.proposal_refused(slot, asked, refusal),
         };
         match (&asked.question, outcome) {
             (Question::Declare { name }, Outcome::QueueDeclared { stream, .. }) => {
