@@ -29,6 +29,12 @@ pub const VALUE_BYTES_MAX: usize = 268_435_455;
 const ROOT: u32 = 0;
 const SNAPSHOT_VERSION: u8 = 1;
 
+/// Nodes whose messages share a page of a checkpoint.
+const PAGE_NODES: usize = 64;
+
+/// Values from this size on are shared with a page and not copied.
+const SHARED_BYTES_MIN: usize = 256;
+
 /// What a store may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetainedLimits {
@@ -124,6 +130,8 @@ pub struct RetainedStore {
     expiries: BTreeSet<(Timestamp, u32)>,
     count: usize,
     bytes: usize,
+    /// Pages whose messages changed since [`Self::take_touched`].
+    touched: BTreeSet<u32>,
 }
 
 impl RetainedStore {
@@ -135,6 +143,7 @@ impl RetainedStore {
             expiries: BTreeSet::new(),
             count: 0,
             bytes: 0,
+            touched: BTreeSet::new(),
         }
     }
 
@@ -283,17 +292,54 @@ impl RetainedStore {
         out.push(SNAPSHOT_VERSION);
         out.extend_from_slice(&(self.count as u64).to_be_bytes());
         self.for_each(|entry| {
-            put_bytes(&mut out, entry.subject.canonical());
-            match entry.expires_at {
-                None => out.push(0),
-                Some(at) => {
-                    out.push(1);
-                    out.extend_from_slice(&at.0.to_be_bytes());
-                }
-            }
-            put_bytes(&mut out, &entry.value);
+            put_head(&mut out, entry);
+            out.extend_from_slice(&entry.value);
         });
         out
+    }
+
+    /// Pages whose messages changed since the last call.
+    pub fn take_touched(&mut self) -> BTreeSet<u32> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// The messages of one page in parts that share the large values; `None` if there are none:
+    /// `{ subject_length u32 | subject | expires u8 (| at i64) | value_length u32 | value } *`.
+    pub fn encode_page(&self, page: u32) -> Option<Vec<Bytes>> {
+        let first = (page as usize * PAGE_NODES).min(self.nodes.len());
+        let nodes = &self.nodes[first..self.nodes.len().min(first + PAGE_NODES)];
+        let mut parts = Vec::new();
+        let mut out = Vec::new();
+        for entry in nodes.iter().filter_map(|node| node.entry.as_ref()) {
+            put_head(&mut out, entry);
+            if entry.value.len() < SHARED_BYTES_MIN {
+                out.extend_from_slice(&entry.value);
+            } else {
+                parts.push(Bytes::from(std::mem::take(&mut out)));
+                parts.push(entry.value.clone());
+            }
+        }
+        if !out.is_empty() {
+            parts.push(Bytes::from(out));
+        }
+        (!parts.is_empty()).then_some(parts)
+    }
+
+    /// Every page, in order.
+    pub fn encode_pages(&self) -> impl Iterator<Item = Bytes> + '_ {
+        let count = self.nodes.len().div_ceil(PAGE_NODES);
+        (0..count).filter_map(|page| self.encode_page(page as u32)).flatten()
+    }
+
+    /// The store whose pages follow each other in `bytes`, in any order.
+    pub fn decode_pages(bytes: &[u8], limits: RetainedLimits) -> Result<Self, SnapshotMalformed> {
+        let mut reader = Reader { rest: bytes };
+        let mut store = RetainedStore::new(limits);
+        while !reader.rest.is_empty() {
+            let (subject, value, expires_at) = reader.entry()?;
+            store.put(subject, value, expires_at);
+        }
+        Ok(store)
     }
 
     /// The store that [`Self::encode`] wrote. Limits apply to what comes later: a snapshot made
@@ -309,17 +355,10 @@ impl RetainedStore {
         let mut last: Option<Subject> = None;
         // Each round takes bytes away or fails, so a lying count costs nothing.
         for _ in 0..count {
-            let subject = Subject::from_canonical(reader.bytes()?);
-            let subject = subject.map_err(|_| SnapshotMalformed::Subject)?;
+            let (subject, value, expires_at) = reader.entry()?;
             if last.is_some_and(|last| last.levels().ge(subject.levels())) {
                 return Err(SnapshotMalformed::Subject);
             }
-            let expires_at = match reader.array()? {
-                [0] => None,
-                [1] => Some(Timestamp(i64::from_be_bytes(reader.array()?))),
-                [flag] => return Err(SnapshotMalformed::Flag(flag)),
-            };
-            let value = Bytes::copy_from_slice(reader.bytes()?);
             store.put(subject.clone(), value, expires_at);
             last = Some(subject);
         }
@@ -368,6 +407,7 @@ impl RetainedStore {
                 None => self.add_child(node, level),
             };
         }
+        self.touched.insert(page_of(node));
         let entry = Retained { subject, value, expires_at };
         self.count += 1;
         self.bytes += entry.size();
@@ -403,6 +443,7 @@ impl RetainedStore {
         let Some(entry) = self.nodes[node as usize].entry.take() else {
             return;
         };
+        self.touched.insert(page_of(node));
         self.forget(node, &entry, None);
         let mut path = vec![ROOT];
         for level in entry.subject.levels() {
@@ -434,11 +475,28 @@ pub struct ScanBudget {
     pub node_count_max: usize,
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+fn page_of(node: u32) -> u32 {
+    node / PAGE_NODES as u32
+}
+
+/// An encoded message up to its value.
+fn put_head(out: &mut Vec<u8>, entry: &Retained) {
+    put_length(out, entry.subject.canonical());
+    out.extend_from_slice(entry.subject.canonical());
+    match entry.expires_at {
+        None => out.push(0),
+        Some(at) => {
+            out.push(1);
+            out.extend_from_slice(&at.0.to_be_bytes());
+        }
+    }
+    put_length(out, &entry.value);
+}
+
+fn put_length(out: &mut Vec<u8>, bytes: &[u8]) {
     let length = u32::try_from(bytes.len());
     let length = length.expect("SUBJECT_BYTES_MAX and VALUE_BYTES_MAX are below 4 GiB");
     out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(bytes);
 }
 
 struct Reader<'a> {
@@ -450,6 +508,17 @@ impl<'a> Reader<'a> {
         let (head, rest) = self.rest.split_first_chunk().ok_or(SnapshotMalformed::Length)?;
         self.rest = rest;
         Ok(*head)
+    }
+
+    fn entry(&mut self) -> Result<(Subject, Bytes, Option<Timestamp>), SnapshotMalformed> {
+        let subject = Subject::from_canonical(self.bytes()?);
+        let subject = subject.map_err(|_| SnapshotMalformed::Subject)?;
+        let expires_at = match self.array()? {
+            [0] => None,
+            [1] => Some(Timestamp(i64::from_be_bytes(self.array()?))),
+            [flag] => return Err(SnapshotMalformed::Flag(flag)),
+        };
+        Ok((subject, Bytes::copy_from_slice(self.bytes()?), expires_at))
     }
 
     fn bytes(&mut self) -> Result<&'a [u8], SnapshotMalformed> {

@@ -63,7 +63,7 @@ pub struct Peer {
     pub local: SocketAddr,
 }
 
-/// What a node says of itself; fixed while it runs.
+/// What a node says of itself; fixed while it runs, but for `epochs`.
 #[derive(Clone, Debug)]
 pub struct NodeInfo {
     pub node_id: i32,
@@ -76,6 +76,15 @@ pub struct NodeInfo {
     pub default_retention_ms: i64,
     pub default_retention_bytes: i64,
     pub default_durability: crate::metadata::Durability,
+    /// Leader epoch of each group of the node, by number; what this shard last heard.
+    pub epochs: Vec<i32>,
+}
+
+impl NodeInfo {
+    /// The leader epoch of a stream; -1 if it is not known.
+    pub fn epoch(&self, stream: StreamId) -> i32 {
+        self.epochs.get(usize::from(stream.group().0)).copied().unwrap_or(-1)
+    }
 }
 
 /// Everything a session may look at or leave behind during one step.

@@ -79,6 +79,7 @@ fn config() -> ShardConfig {
             default_retention_ms: -1,
             default_retention_bytes: -1,
             default_durability: Durability::Fsync,
+            epochs: Vec::new(),
         },
         limits: Limits { retained_bytes_max: 2 << 30, ..Limits::default() },
         dialects: Dialects { kafka: &Plain, amqp091: &Plain, mqtt: &Plain },

@@ -55,6 +55,19 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// The stream that it changes.
+    pub fn stream(&self) -> Option<StreamId> {
+        match self {
+            Operation::Append { stream, .. }
+            | Operation::Settle { stream, .. }
+            | Operation::Trim { stream, .. }
+            | Operation::Once { stream, .. } => Some(*stream),
+            Operation::Offsets { .. } | Operation::Mark => None,
+        }
+    }
+}
+
 /// The entry is not a sequence of operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MalformedEntry;

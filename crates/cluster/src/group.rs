@@ -4,6 +4,7 @@
 
 use crate::consensus::{HardState, LogPoint};
 use crate::entry::EntryWriter;
+use crate::pages::Pages;
 use crate::raft::RaftGroup;
 use crate::stream::{Stream, StreamMap};
 use bytes::BytesMut;
@@ -64,6 +65,25 @@ pub enum Waiter {
     },
 }
 
+/// Streams with neighbouring numbers that share a page.
+pub const PAGE_STREAMS: u64 = 16;
+
+/// The pages of a group's checkpoint.
+#[derive(Default)]
+pub struct GroupPages {
+    /// By sequence number of the streams, in units of [`PAGE_STREAMS`].
+    pub streams: Pages<u64>,
+    /// By name of the consumer group.
+    pub offsets: Pages<String>,
+}
+
+impl GroupPages {
+    /// What a checkpoint says of the stream has changed.
+    pub fn touch(&mut self, stream: StreamId) {
+        self.streams.touch(stream.sequence() / PAGE_STREAMS);
+    }
+}
+
 pub struct DataGroup {
     pub id: GroupId,
     /// Commits do not wait for the disk.
@@ -73,6 +93,8 @@ pub struct DataGroup {
     pub membership: Membership,
     /// Committed offsets by consumer group.
     pub offsets: BTreeMap<String, Offsets>,
+    /// What a checkpoint says of the streams and of the offsets.
+    pub pages: GroupPages,
     /// Where the frames under way lie, by index.
     pub locations: VecDeque<(u64, FrameLocation)>,
     pub applied: LogPoint,
@@ -113,6 +135,7 @@ impl DataGroup {
             streams: StreamMap::new(),
             membership,
             offsets: BTreeMap::new(),
+            pages: GroupPages::default(),
             locations: VecDeque::new(),
             applied: LogPoint::default(),
             hard_state: HardState::default(),

@@ -7,6 +7,7 @@ pub mod entry;
 pub mod group;
 pub mod layout;
 pub mod mail;
+pub mod pages;
 pub mod peer;
 pub mod raft;
 pub mod shard;

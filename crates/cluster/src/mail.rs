@@ -1,7 +1,7 @@
 //! What shards send each other. One mailbox per shard; mail from one shard to another arrives in the
 //! order it was sent.
 
-use koine_base::{ConnectionId, ShardId, StreamId};
+use koine_base::{ConnectionId, GroupId, ShardId, StreamId};
 use koine_broker::membership::GroupListing;
 use koine_broker::message::{Annotation, Content};
 use koine_broker::metadata::{Command, NamespaceId, Refusal};
@@ -53,6 +53,11 @@ pub enum Mail {
     Commands(Arc<Vec<Command>>),
     /// All of group 0's metadata, in place of the copy: this node was sent it as a whole.
     Metadata(Arc<Vec<u8>>),
+    /// The group is led here under this leader epoch.
+    Epoch {
+        group: GroupId,
+        epoch: i32,
+    },
     /// The connection is gone: release what it holds here.
     Gone {
         connection: ConnectionId,

@@ -53,12 +53,18 @@ impl Stream {
         }
     }
 
-    /// The largest epoch at or below `epoch`, and where it ends.
-    pub fn epoch_end(&self, epoch: i32) -> Option<(i32, u64)> {
-        let asked = u32::try_from(epoch).ok()?;
-        let at = self.epochs.iter().rposition(|(known, _)| *known <= asked)?;
-        let end = self.epochs.get(at + 1).map_or(self.end, |(_, start)| *start);
-        Some((i32::try_from(self.epochs[at].0).unwrap_or(i32::MAX), end))
+    /// Where leader epoch `epoch` ends, and the epoch of the last record before that if it is another;
+    /// `None` for one that is not known yet. `current` is that of the group. An epoch without records ends
+    /// where the next one with some begins (Kafka's `LeaderEpochFileCache`).
+    pub fn epoch_end(&self, epoch: i32, current: i32) -> Option<(i32, u64)> {
+        let asked = u32::try_from(epoch).ok().filter(|_| epoch <= current)?;
+        if epoch == current {
+            return Some((epoch, self.end));
+        }
+        let behind = self.epochs.partition_point(|(known, _)| *known <= asked);
+        let end = self.epochs.get(behind).map_or(self.end, |(_, start)| *start);
+        let known = behind.checked_sub(1).map(|at| self.epochs[at].0);
+        Some((known.map_or(epoch, |known| i32::try_from(known).unwrap_or(i32::MAX)), end))
     }
 
     /// Forgets epochs whose records are all below `start`.
@@ -263,3 +269,25 @@ impl Subscription {
 
 /// Streams whose owner is a queue are trimmed at their cursor's floor; topics by retention.
 pub type StreamMap = HashMap<StreamId, Stream>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_end_where_the_next_one_with_records_begins() {
+        let mut stream = Stream { end: 30, ..Stream::default() };
+        for (epoch, start) in [(3, 5), (4, 10), (8, 20)] {
+            stream.note_epoch(epoch, start);
+        }
+        let check = |epoch, expect| assert_eq!(stream.epoch_end(epoch, 9), expect, "{epoch}");
+        check(-1, None);
+        check(1, Some((1, 5)));
+        check(3, Some((3, 10)));
+        check(5, Some((4, 20)));
+        check(8, Some((8, 30)));
+        check(9, Some((9, 30)));
+        check(10, None);
+        assert_eq!(Stream::default().epoch_end(1, 2), Some((1, 0)), "a stream without records");
+    }
+}

@@ -26,7 +26,7 @@ pub const SUPPORT: &[Support] = &[
     line(0, "Produce", "0-2 are advertised for old librdkafka and refused with UNSUPPORTED_VERSION; transactional batches with INVALID_TXN_STATE"),
     line(1, "Fetch", "fetch sessions live as long as their connection; 0-3 (old message formats) are not served"),
     line(2, "ListOffsets", "nothing is tiered: -5 and -6 answer -1"),
-    line(3, "Metadata", "creates missing topics; leader epochs are not told (-1)"),
+    line(3, "Metadata", "creates missing topics"),
     line(8, "OffsetCommit", ""),
     line(9, "OffsetFetch", ""),
     line(10, "FindCoordinator", "groups only; transactional ids get TRANSACTIONAL_ID_AUTHORIZATION_FAILED, share groups INVALID_REQUEST"),

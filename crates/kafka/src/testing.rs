@@ -30,6 +30,7 @@ pub fn node() -> NodeInfo {
         default_retention_ms: 604_800_000,
         default_retention_bytes: -1,
         default_durability: Durability::Fsync,
+        epochs: vec![EPOCH; 64],
     }
 }
 

@@ -18,6 +18,7 @@ use crate::wal::{Appended, Frame, FrameLocation, Persisted, Wal};
 use bytes::Bytes;
 use koine_base::{GroupId, Moment, StreamId};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 /// A group's state at one moment, for recovery: everything that its frames up to `applied_index`
 /// established, and also what frames without an index did (raft's vote and term).
@@ -28,6 +29,15 @@ pub struct GroupCheckpoint {
     pub applied_term: u64,
     /// The caller's own encoding.
     pub blob: Bytes,
+    /// More of it, to be written behind `blob`: parts that the caller shares. What is read back is all in
+    /// `blob`.
+    pub pages: Vec<Arc<[Bytes]>>,
+}
+
+impl GroupCheckpoint {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Bytes> {
+        std::iter::once(&self.blob).chain(self.pages.iter().flat_map(|page| page.iter()))
+    }
 }
 
 /// A batch that was committed, and where it lies in the WAL.

@@ -39,10 +39,13 @@ impl Manifest {
         out.extend_from_slice(&(self.groups.len() as u32).to_le_bytes());
         for group in &self.groups {
             out.extend_from_slice(&u32::from(group.group.0).to_le_bytes());
-            for field in [group.applied_index, group.applied_term, group.blob.len() as u64] {
+            let blob_bytes: usize = group.parts().map(Bytes::len).sum();
+            for field in [group.applied_index, group.applied_term, blob_bytes as u64] {
                 out.extend_from_slice(&field.to_le_bytes());
             }
-            out.extend_from_slice(&group.blob);
+            for part in group.parts() {
+                out.extend_from_slice(part);
+            }
         }
         out.extend_from_slice(&(self.segments.len() as u32).to_le_bytes());
         for segment in &self.segments {
@@ -72,7 +75,8 @@ impl Manifest {
             let (applied_index, applied_term) = (fields.u64()?, fields.u64()?);
             let blob = fields.u64()?;
             let blob = body.slice_ref(fields.bytes(usize::try_from(blob).ok()?)?);
-            groups.push(GroupCheckpoint { group, applied_index, applied_term, blob });
+            let pages = Vec::new();
+            groups.push(GroupCheckpoint { group, applied_index, applied_term, blob, pages });
         }
         let mut segments = Vec::new();
         for _ in 0..fields.u32()? {
@@ -220,6 +224,7 @@ mod tests {
                 applied_index: 5,
                 applied_term: 2,
                 blob,
+                pages: Vec::new(),
             }],
             segments: vec![SegmentRecord { segment: 7, pack: true, bytes: 1000 }],
             streams: vec![

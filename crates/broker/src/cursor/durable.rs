@@ -74,6 +74,11 @@ impl Cursor {
         }
     }
 
+    /// True if nothing durable tells it from a new cursor at `start` but what a leader finds out anew.
+    pub fn is_new_at(&self, start: u64) -> bool {
+        self.floor == start && self.acked.is_empty() && self.half.is_empty()
+    }
+
     /// The durable part.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(FORMAT);

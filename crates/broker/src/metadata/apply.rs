@@ -7,6 +7,7 @@ use super::{Effects, Metadata};
 impl Metadata {
     /// Applies one committed command. Deterministic; `effects` collects what the node has to carry out.
     pub fn apply(&mut self, command: Command, effects: &mut Effects) -> Result<Outcome, Refusal> {
+        self.revision += 1;
         // Packet identifiers come with every exactly-once message, and nothing is derived from them.
         if !matches!(command, Command::NotePackets { .. }) {
             self.version += 1;

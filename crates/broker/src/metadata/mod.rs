@@ -173,6 +173,7 @@ pub struct Metadata {
     by_client: BTreeMap<Name, SessionId>,
     /// Lets holders of derived data notice change.
     version: u64,
+    revision: u64,
 }
 
 /// The node-wide bounds that `apply` enforces. The same on every copy.
@@ -236,6 +237,11 @@ impl Metadata {
     /// Grows with each applied command that may change what is looked up here.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Grows with each applied command.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     pub fn router(&self) -> &Router {

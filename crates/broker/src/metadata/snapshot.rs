@@ -31,6 +31,7 @@ impl Metadata {
             streams: HashMap::new(),
             by_client: BTreeMap::new(),
             version: 0,
+            revision: 0,
         };
         metadata.rebuild();
         metadata.rebuild_router(bindings);

@@ -230,3 +230,39 @@ fn malformed_snapshots_say_why() {
     twice.extend_from_slice(&bytes[9..9 + 4 + 1 + 1 + 4 + 1]);
     assert_eq!(refusal(&twice), Some(SnapshotMalformed::Subject));
 }
+
+#[test]
+fn pages_hold_every_message_once_and_only_touched_ones_change() {
+    let limits = RetainedLimits { count_max: 100_000, bytes_max: 1 << 30 };
+    let mut store = RetainedStore::new(limits);
+    let now = Timestamp(5);
+    let subject = |number: usize| Subject::from_mqtt(&format!("a/{number}")).unwrap();
+    let mut pages = BTreeMap::new();
+    let mut rng = koine_base::rng::Rng::new(3);
+    for round in 0..20 {
+        for _ in 0..200 {
+            let subject = subject(rng.below(1000) as usize);
+            let value = vec![round; rng.below(600) as usize];
+            let expires_at = rng.chance(1, 4).then_some(Timestamp(1_000_000));
+            match rng.chance(1, 4) {
+                true => drop(store.clear(&subject)),
+                false => store.set(&subject, &value, expires_at, now).unwrap(),
+            }
+        }
+        for page in store.take_touched() {
+            match store.encode_page(page) {
+                Some(parts) => drop(pages.insert(page, parts)),
+                None => drop(pages.remove(&page)),
+            }
+        }
+        let bytes =
+            pages.values().flatten().fold(Vec::new(), |all, part| [&all[..], part].concat());
+        let again = RetainedStore::decode_pages(&bytes, limits).unwrap();
+        assert_eq!(again.encode(), store.encode());
+    }
+    let bytes = store.encode_page(1).unwrap().concat();
+    for cut in 1..bytes.len() {
+        let read = RetainedStore::decode_pages(&bytes[..cut], limits);
+        assert!(read.is_err() || read.unwrap().count() < 64, "cut at {cut}");
+    }
+}

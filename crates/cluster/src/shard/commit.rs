@@ -237,6 +237,9 @@ impl Shard {
         for operation in operations(data) {
             let operation =
                 operation.expect("an entry that passed its checksum is what was written");
+            if let (Some(stream), Some(group)) = (operation.stream(), self.groups.get_mut(&id)) {
+                group.pages.touch(stream);
+            }
             match operation {
                 Operation::Append { stream, base_offset, batch, position } => {
                     self.apply_append(stream, base_offset, batch, position, place);
@@ -247,6 +250,7 @@ impl Shard {
                     let change = postcard::from_bytes::<super::groups::OffsetsChange>(&commit)
                         .expect("an entry that passed its checksum is what was written");
                     if let Some(group) = self.groups.get_mut(&id) {
+                        change.touch(&mut group.pages.offsets);
                         change.apply(&mut group.offsets);
                     }
                 }

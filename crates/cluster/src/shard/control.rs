@@ -4,6 +4,7 @@
 use super::{Shard, Work};
 use crate::consensus::{HardState, LogPoint};
 use crate::mail::Mail;
+use crate::pages::Pages;
 use crate::raft::RaftGroup;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use koine_base::{ConnectionId, Moment, Now, ShardId, StreamId, Timestamp};
@@ -39,9 +40,18 @@ pub(super) enum Asker {
     Deleter(ConnectionId, Token, u64),
 }
 
+/// What a checkpoint says of group 0, as far as it is encoded.
+#[derive(Default)]
+pub(super) struct ControlPages {
+    pub retained: Pages<u32>,
+    /// The metadata and its revision.
+    pub metadata: Option<(u64, Bytes)>,
+}
+
 pub(super) struct Controller {
     pub consensus: RaftGroup,
     pub retained: RetainedStore,
+    pub pages: ControlPages,
     pub applied: LogPoint,
     pub hard_state: HardState,
     /// The term in which this replica leads, as far as it has acted on it.
@@ -65,6 +75,7 @@ impl Controller {
         Controller {
             consensus,
             retained,
+            pages: ControlPages::default(),
             applied: LogPoint::default(),
             hard_state: HardState::default(),
             office: None,
@@ -325,6 +336,7 @@ impl Shard {
         }
         if let Some(group) = self.groups.get_mut(&id.group()) {
             group.streams.remove(&id);
+            group.pages.touch(id);
         }
         let stored = self.stored(id);
         self.log.delete_stream(stored);

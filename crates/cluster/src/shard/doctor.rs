@@ -17,7 +17,7 @@ pub(crate) fn is_entry(kind: u8) -> bool {
 
 /// The metadata in group 0's checkpoint.
 pub(crate) fn decode_metadata(blob: &[u8], limits: MetadataLimits) -> Option<Metadata> {
-    Metadata::decode(&decode_control(blob).ok()?.metadata, limits)
+    Metadata::decode(decode_control(blob).ok()?.metadata, limits)
 }
 
 /// The commands of one of group 0's entries.

@@ -4,6 +4,7 @@ use super::refusals::refused_answer;
 use super::Shard;
 use crate::group::Waiter;
 use crate::mail::Mail;
+use crate::pages::Pages;
 use koine_base::rng::Rng;
 use koine_base::{ConnectionId, GroupId, ShardId};
 use koine_broker::membership::{
@@ -44,6 +45,21 @@ pub(super) enum OffsetsChange {
 impl OffsetsChange {
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_allocvec(self).expect("encoding to memory cannot fail")
+    }
+
+    /// Tells which groups it changes.
+    pub fn touch(&self, pages: &mut Pages<String>) {
+        match self {
+            OffsetsChange::Commit { group, .. }
+            | OffsetsChange::Delete { group, .. }
+            | OffsetsChange::DeleteGroup { group }
+            | OffsetsChange::Expire { group, .. } => pages.touch(group.clone()),
+            OffsetsChange::DeleteTopic { .. } => {
+                for group in pages.keys() {
+                    pages.touch(group);
+                }
+            }
+        }
     }
 
     pub fn apply(self, all: &mut BTreeMap<String, Offsets>) {

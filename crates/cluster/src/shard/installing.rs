@@ -490,6 +490,7 @@ impl Shard {
             applied_index: stage.frames,
             applied_term: 0,
             blob: postcard::to_allocvec(stage).expect("encoding to memory cannot fail").into(),
+            pages: Vec::new(),
         };
         self.stages.iter().map(of).collect()
     }

@@ -10,6 +10,7 @@ mod commit;
 mod control;
 mod dispatch;
 pub(crate) mod doctor;
+mod epochs;
 mod fingerprint;
 mod groups;
 mod installing;
@@ -128,6 +129,8 @@ pub struct Shard {
     meters: [Meter; Protocol::COUNT],
     session_deadlines: BTreeSet<(Moment, ConnectionId)>,
     retention_round: retention::RetentionRound,
+    /// When a checkpoint that is being prepared goes on.
+    next_checkpoint_step: Moment,
     offsets_round: offsets::OffsetsRound,
     batch_limits: BatchLimits,
     /// Disk requests ready for the host.
@@ -216,6 +219,7 @@ impl Shard {
         let control = self.controller.as_ref().map_or(Moment::NEVER, |c| c.deadline(self.now));
         session
             .min(self.retention_round.next)
+            .min(self.next_checkpoint_step)
             .min(self.offsets_round.next)
             .min(groups.unwrap_or(Moment::NEVER))
             .min(control)
@@ -253,6 +257,7 @@ impl Shard {
             }
             self.commit();
             self.post_messages();
+            self.tell_epochs();
             self.dispatch();
             if self.queue.is_empty() {
                 self.flush_sessions();
@@ -289,6 +294,7 @@ impl Shard {
                 self.apply_commands(&commands);
             }
             Mail::Metadata(bytes) => self.replace_metadata(&bytes),
+            Mail::Epoch { group, epoch } => self.learn_epoch(group, epoch),
             Mail::Gone { connection } => self.release_connection(connection),
             Mail::Taken { connection, stream, consumer, bytes } => {
                 self.delivery_taken(connection, stream, consumer, bytes);

@@ -32,16 +32,4 @@ impl Shard {
             group.stream(stream).once.get_or_insert_default().commit(&id);
         }
     }
-
-    /// Forgets the exactly-once publishes that are released, before they would reach a checkpoint.
-    pub(super) fn sweep_once(&mut self) {
-        let metadata = &self.metadata;
-        for group in self.groups.values_mut() {
-            for stream in group.streams.values_mut() {
-                if let Some(once) = &mut stream.once {
-                    once.sweep(|id| metadata.is_once_open(id));
-                }
-            }
-        }
-    }
 }

@@ -188,6 +188,7 @@ impl Shard {
             group_waits: super::groups::GroupWaits::default(),
             meters: Default::default(),
             session_deadlines: BTreeSet::new(),
+            next_checkpoint_step: koine_base::Moment::NEVER,
             retention_round: super::retention::RetentionRound::new(now.moment),
             offsets_round: super::offsets::OffsetsRound::new(now),
             batch_limits,
@@ -239,16 +240,21 @@ impl Shard {
     }
 
     /// Metadata and retained messages as they were written down.
-    pub(super) fn take_control(&mut self, parts: ControlParts) -> Result<(), UnreadableCheckpoint> {
+    pub(super) fn take_control(
+        &mut self,
+        parts: ControlParts<'_>,
+    ) -> Result<(), UnreadableCheckpoint> {
         let limits = MetadataLimits::from(&self.config.limits);
         let retained = RetainedLimits {
             count_max: self.config.limits.retained_count_max,
             bytes_max: self.config.limits.retained_bytes_max,
         };
-        let metadata = Metadata::decode(&parts.metadata, limits).ok_or(UnreadableCheckpoint)?;
-        let retained = RetainedStore::decode(&parts.retained, retained);
+        let metadata = Metadata::decode(parts.metadata, limits).ok_or(UnreadableCheckpoint)?;
+        let retained = RetainedStore::decode_pages(parts.retained, retained);
         let controller = self.controller.as_mut().ok_or(UnreadableCheckpoint)?;
         controller.retained = retained.map_err(|_| UnreadableCheckpoint)?;
+        controller.pages.retained.touch_all();
+        controller.pages.metadata = None;
         self.metadata = metadata;
         Ok(())
     }
@@ -450,6 +456,9 @@ impl Shard {
             }
         }
         for (id, floor) in trims {
+            if let Some(group) = self.groups.get_mut(&id.group()) {
+                group.pages.touch(id);
+            }
             if let Some(state) = self.stream_mut(id) {
                 state.trim_to(floor);
                 let start = state.start;

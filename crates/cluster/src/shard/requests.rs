@@ -1,7 +1,7 @@
 //! Requests of sessions: finding the shard that owns what they are about, and carrying them out there.
 
 use super::{ReadPurpose, Shard};
-use crate::group::{Waiter, ENTRY_BYTES_MAX};
+use crate::group::{DataGroup, Waiter, ENTRY_BYTES_MAX};
 use crate::mail::Mail;
 use crate::stream::Watcher;
 use bytes::Bytes;
@@ -153,7 +153,9 @@ impl Shard {
                 self.locate(from, token, stream, timestamp);
             }
             Request::EpochEnd { token, stream, epoch } => {
-                let found = self.live_stream(stream).map(|stream| stream.epoch_end(epoch));
+                let current = self.groups.get(&stream.group()).map_or(-1, DataGroup::epoch);
+                let found = self.live_stream(stream);
+                let found = found.map(|stream| stream.epoch_end(epoch, current));
                 self.tell(from, Event::EpochEnd { token, result: found });
             }
             Request::Trim { token, stream, offset } => self.trim(from, token, stream, offset),

@@ -83,6 +83,7 @@ pub(super) fn config(shard: ShardId, layout: Layout) -> ShardConfig {
             default_retention_ms: -1,
             default_retention_bytes: -1,
             default_durability: Durability::Fsync,
+            epochs: Vec::new(),
         },
         limits: Limits::default(),
         dialects: Dialects { kafka: &Plain, amqp091: &Plain, mqtt: &Plain },

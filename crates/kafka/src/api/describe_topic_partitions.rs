@@ -1,12 +1,14 @@
 //! DescribeTopicPartitions (key 75): topics in pages, for clients that describe very many.
 
-use super::metadata::{LEADER_EPOCH_UNKNOWN, TOPIC_OPERATIONS};
+use super::metadata::TOPIC_OPERATIONS;
 use crate::codec::generated::describe_topic_partitions::{
     Cursor, Partition, Request, Response, Topic,
 };
 use crate::error::ErrorCode;
 use crate::operation::{Env, Started};
 use crate::reply::Reply;
+use koine_broker::metadata::Named;
+use koine_broker::session::NodeInfo;
 
 /// Partitions in one answer, whatever the client asks for. Kafka's own
 /// `max.request.partition.size.limit`.
@@ -48,7 +50,7 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
         topic.topic_id = named.id().0;
         topic.topic_authorized_operations = TOPIC_OPERATIONS;
         topic.partitions =
-            (first..end).map(|index| partition(index, env.ctx.node.node_id)).collect();
+            (first..end).map(|index| partition(index, named, env.ctx.node)).collect();
         room -= topic.partitions.len() as i32;
         response.topics.push(topic);
         if end < count {
@@ -61,12 +63,13 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
     Started::Answered
 }
 
-fn partition(index: i32, node_id: i32) -> Partition {
+fn partition(index: i32, named: Named<'_>, node: &NodeInfo) -> Partition {
+    let node_id = node.node_id;
     Partition {
         error_code: ErrorCode::None.code(),
         partition_index: index,
         leader_id: node_id,
-        leader_epoch: LEADER_EPOCH_UNKNOWN,
+        leader_epoch: named.stream(index).map_or(-1, |stream| node.epoch(stream)),
         replica_nodes: vec![node_id],
         isr_nodes: vec![node_id],
         // Null is allowed by the protocol, but the Java client up to 4.4 does not expect it.

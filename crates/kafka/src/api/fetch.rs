@@ -299,7 +299,7 @@ impl Slot {
     ) -> Result<Vec<Bytes>, ErrorCode> {
         let read = result?;
         self.take_bounds(read.bounds);
-        check_epoch(self.target.wanted.current_leader_epoch, read.bounds)?;
+        check_epoch(self.target.wanted.current_leader_epoch, read.bounds.epoch)?;
         self.convert(read.batches, version, env)
     }
 

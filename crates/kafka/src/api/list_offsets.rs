@@ -120,19 +120,20 @@ fn ask(place: &mut Place, op: Op, index: usize, env: &mut Env<'_, '_>) -> bool {
     true
 }
 
-/// Checks the epoch that a client believes in against the stream's (KIP-320). An older one is not
-/// refused: Metadata does not tell epochs, so the client has it from a batch, or sends 0 in its place
-/// (librdkafka 2.x does, once it has seen any epoch), and would be fenced for ever.
-pub(super) fn check_epoch(believed: i32, bounds: StreamBounds) -> Result<(), ErrorCode> {
-    if believed > bounds.epoch {
-        return Err(ErrorCode::UnknownLeaderEpoch);
+/// Checks the epoch that a client believes in against the stream's (KIP-320). 0 is none, as below it: no
+/// leader has it here, and librdkafka 2.x sends it for one that it does not know.
+pub(super) fn check_epoch(believed: i32, epoch: i32) -> Result<(), ErrorCode> {
+    match believed {
+        ..=0 => Ok(()),
+        _ if believed > epoch => Err(ErrorCode::UnknownLeaderEpoch),
+        _ if believed < epoch => Err(ErrorCode::FencedLeaderEpoch),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 impl Place {
     fn take_bounds(&mut self, bounds: StreamBounds) {
-        if let Err(error) = check_epoch(self.current_leader_epoch, bounds) {
+        if let Err(error) = check_epoch(self.current_leader_epoch, bounds.epoch) {
             self.answer.error_code = error.code();
             return;
         }

@@ -18,10 +18,6 @@ pub const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// idempotent write 12.
 pub const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
-/// Clients take an unknown leader epoch as "do not check": this node's groups know theirs, but a
-/// client learns it from the batches.
-pub const LEADER_EPOCH_UNKNOWN: i32 = -1;
-
 const NO_ID: [u8; 16] = [0; 16];
 
 pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> Started {
@@ -143,11 +139,12 @@ impl MetadataOp {
     }
 
     fn found(&self, name: &str, named: Named<'_>, node: &NodeInfo) -> Topic {
+        let epoch = |index| named.stream(index).map_or(-1, |stream| node.epoch(stream));
         let partitions = (0..named.partition_count()).map(|index| Partition {
             error_code: 0,
             partition_index: index as i32,
             leader_id: node.node_id,
-            leader_epoch: LEADER_EPOCH_UNKNOWN,
+            leader_epoch: epoch(index as i32),
             replica_nodes: vec![node.node_id],
             isr_nodes: vec![node.node_id],
             offline_replicas: Vec::new(),

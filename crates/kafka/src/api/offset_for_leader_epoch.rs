@@ -1,5 +1,6 @@
 //! OffsetForLeaderEpoch (key 23): where a leader epoch ended (KIP-320).
 
+use super::list_offsets::check_epoch;
 use crate::codec::generated::offset_for_leader_epoch::{EpochEndOffset, Request, Response, Topic};
 use crate::error::ErrorCode;
 use crate::operation::{Env, Gather, Operation, Started};
@@ -19,7 +20,12 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
                 leader_epoch: -1,
                 end_offset: -1,
             };
-            match env.catalog().stream(&topic.topic, wanted.partition) {
+            let found = env.catalog().stream(&topic.topic, wanted.partition).and_then(|stream| {
+                let epoch = env.ctx.node.epoch(stream);
+                // One that is not known here yet is for the client to come back with.
+                check_epoch(wanted.current_leader_epoch, epoch).map(|()| stream)
+            });
+            match found {
                 Ok(stream) => {
                     let token = op.token_at(places.len());
                     env.request(Ask::EpochEnd { token, stream, epoch: wanted.leader_epoch });

@@ -355,7 +355,9 @@ impl Shard {
                 group: *id,
                 applied_index: group.applied,
                 applied_term,
-                blob: blob.freeze(),
+                blob: blob.split_to(8).freeze(),
+                // The rest as it may come in parts.
+                pages: vec![[blob.freeze(), Bytes::new()].into()],
             }
         });
         let groups = groups.collect();

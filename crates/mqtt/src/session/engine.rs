@@ -118,6 +118,7 @@ impl Engine {
                 default_retention_ms: -1,
                 default_retention_bytes: -1,
                 default_durability: Durability::Fsync,
+                epochs: Vec::new(),
             },
             rng: Rng::new(1),
             streams: BTreeMap::new(),

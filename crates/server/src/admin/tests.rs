@@ -53,6 +53,7 @@ impl Bench {
                 default_retention_ms: -1,
                 default_retention_bytes: -1,
                 default_durability: Durability::Fsync,
+                epochs: Vec::new(),
             },
             rng: Rng::new(1),
             now: Now::default(),

@@ -231,6 +231,7 @@ fn shard_config(
                 Durability::Replicated => metadata::Durability::Replicated,
                 Durability::Memory => metadata::Durability::Memory,
             },
+            epochs: Vec::new(),
         },
         limits: Limits {
             message_bytes_max: config.limits.message_bytes as usize,

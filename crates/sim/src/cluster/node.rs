@@ -119,6 +119,7 @@ impl Cluster {
                 default_retention_ms: -1,
                 default_retention_bytes: -1,
                 default_durability: Durability::Fsync,
+                epochs: Vec::new(),
             },
             limits: Limits::default(),
             dialects: Dialects { kafka: &PLAIN, amqp091: &PLAIN, mqtt: &PLAIN },

@@ -72,6 +72,7 @@ impl World {
                 default_retention_ms: -1,
                 default_retention_bytes: -1,
                 default_durability: Durability::Fsync,
+                epochs: Vec::new(),
             },
             limits: self.limits(),
             dialects: self.dialects(),

@@ -102,12 +102,33 @@ fn errors_are_answered_at_once() {
 }
 
 #[test]
-fn an_older_leader_epoch_is_served() {
+fn a_client_that_believes_in_another_leader_epoch_is_told() {
     let mut client = Client::new();
     create_topic(&mut client, "t", 1);
-    let older = PartitionWanted { current_leader_epoch: 0, ..wanted(0, 0) };
-    let request = Request { max_wait_ms: 0, ..request("t", vec![older]) };
-    assert_eq!(fetch(&mut client, 12, &request).topics[0].partitions[0].error_code, 0);
+    let cases = [
+        (-1, ErrorCode::None),
+        (0, ErrorCode::None),
+        (6, ErrorCode::FencedLeaderEpoch),
+        (7, ErrorCode::None),
+        (8, ErrorCode::UnknownLeaderEpoch),
+    ];
+    for (believed, expect) in cases {
+        let partition = PartitionWanted { current_leader_epoch: believed, ..wanted(0, 0) };
+        let request = Request { max_wait_ms: 0, ..request("t", vec![partition]) };
+        let found = fetch(&mut client, 12, &request).topics[0].partitions[0].error_code;
+        assert_eq!(found, expect.code(), "fetch, {believed}");
+        let asked = offset_for_leader_epoch::PartitionWanted {
+            partition: 0,
+            current_leader_epoch: believed,
+            leader_epoch: 7,
+        };
+        let topic =
+            offset_for_leader_epoch::TopicWanted { topic: "t".into(), partitions: vec![asked] };
+        let request = offset_for_leader_epoch::Request { replica_id: -1, topics: vec![topic] };
+        let response = call!(client, offset_for_leader_epoch, OffsetForLeaderEpoch, 4, request);
+        let found = response.topics[0].partitions[0].error_code;
+        assert_eq!(found, expect.code(), "epoch's end, {believed}");
+    }
 }
 
 #[test]

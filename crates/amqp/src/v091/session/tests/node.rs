@@ -83,6 +83,7 @@ impl Node {
                 default_retention_ms: -1,
                 default_retention_bytes: -1,
                 default_durability: Durability::Fsync,
+                epochs: Vec::new(),
             },
             rng: Rng::new(1),
             hold_publishes: false,
