@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use crate::load::site::Addresses;
 
 const LOOK: Duration = Duration::from_millis(2);
+/// How long a wrapper may take to end after what it wraps.
+const WRAPPER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How to start it.
 #[derive(Clone, Debug)]
@@ -99,11 +101,12 @@ impl Process {
     }
 
     fn end(&mut self) {
-        if let (Some(pid), Ok(None)) =
-            (self.pid.filter(|pid| *pid != self.child.id()), self.child.try_wait())
-        {
-            // A wrapper that is killed would leave it running.
-            let _ = signal(pid, "KILL");
+        if let Some(pid) = self.pid.filter(|pid| *pid != self.child.id()) {
+            if self.is_running() {
+                // A wrapper that is killed first would leave it running, with its data locked.
+                let _ = signal(pid, "KILL");
+                self.wait_exit(WRAPPER_LIMIT);
+            }
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

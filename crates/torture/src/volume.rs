@@ -15,8 +15,7 @@ const UNMOUNT_LIMIT: Duration = Duration::from_secs(20);
 
 /// What this machine lacks, exactly.
 pub fn missing() -> Option<String> {
-    let programs =
-        ["mkfs.ext4", "fsck.ext4", "losetup", "mount", "umount", "python3", "truncate", "id"];
+    let programs = ["mkfs.ext4", "losetup", "mount", "umount", "python3", "truncate", "id"];
     if let Some(program) = programs.iter().find(|program| find(program).is_none()) {
         return Some(format!("the program {program}"));
     }
@@ -67,14 +66,6 @@ impl Volume {
     /// The power goes: what was not synced is lost.
     pub fn cut(&self) -> Result<(), String> {
         run("python3", &["-c", CUT, &text(&self.at)]).map(drop)
-    }
-
-    /// Unmounts, checks the file system as a boot does, and mounts again.
-    pub fn repair(&mut self) -> Result<(), String> {
-        self.unmount()?;
-        // Its exit code says how much there was to repair; whether the data are there is for the broker to show.
-        let _ = run("fsck.ext4", &["-y", "-f", &self.device]);
-        self.mount()
     }
 
     /// A process that was killed a moment ago may hold it for another moment.

@@ -14,7 +14,7 @@ use crate::report::Row;
 /// How long a start may take, recovery included.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long each protocol may take to its first acknowledgement after that.
-const SERVICE_LIMIT: Duration = Duration::from_secs(60);
+const SERVICE_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Stage {
     pub start: Start,
@@ -77,7 +77,9 @@ impl Stage {
                 return Err("the broker ended by itself".to_owned());
             }
             if since.elapsed() > SERVICE_LIMIT {
-                return Err(format!("no service {SERVICE_LIMIT:?} after the start: {first:?}"));
+                let ledger = &self.clients.load.ledger;
+                let why = format!("{:?} {:?}", ledger.complaints(), ledger.signals());
+                return Err(format!("no service {SERVICE_LIMIT:?} after it: {first:?} {why}"));
             }
             std::thread::sleep(PAUSE);
         }

@@ -35,6 +35,7 @@ pub fn run(options: &Options, row: &mut Row) -> Result<(), String> {
     let mut volume = Volume::make(room.0, VOLUME_BYTES)?;
     let ballast = room.0.join("ballast");
     let mut stage = Stage::new(options, &volume.path().join("data"), &kill::ARGUMENTS)?;
+    let kept = options.directory.join("data-before-start");
     let mut words = Vec::new();
     for _ in 0..cycles {
         stage.up()?;
@@ -47,7 +48,12 @@ pub fn run(options: &Options, row: &mut Row) -> Result<(), String> {
             words.push(said);
         }
         std::fs::remove_file(&ballast).map_err(|error| error.to_string())?;
-        volume.repair()?;
+        volume.unmount()?;
+        volume.mount()?;
+        // What the device had, for whoever has to find out why something is missing.
+        let _ = std::fs::remove_dir_all(&kept);
+        let _ =
+            command("cp", &["-r", &stage.start.data.to_string_lossy(), &kept.to_string_lossy()]);
         stage.up()?;
         row.recovery.push(stage.wait_service()?);
         row.cycles += 1;
