@@ -54,10 +54,10 @@ impl Stream {
     }
 
     /// Where leader epoch `epoch` ends, and the epoch of the last record before that if it is another;
-    /// `None` for one that is not known yet. `current` is that of the group. An epoch without records ends
+    /// `None` for 0, which no leader has, and for one that is not known yet. `current` is that of the group. An epoch without records ends
     /// where the next one with some begins (Kafka's `LeaderEpochFileCache`).
     pub fn epoch_end(&self, epoch: i32, current: i32) -> Option<(i32, u64)> {
-        let asked = u32::try_from(epoch).ok().filter(|_| epoch <= current)?;
+        let asked = u32::try_from(epoch).ok().filter(|asked| *asked > 0 && epoch <= current)?;
         if epoch == current {
             return Some((epoch, self.end));
         }
@@ -282,6 +282,7 @@ mod tests {
         }
         let check = |epoch, expect| assert_eq!(stream.epoch_end(epoch, 9), expect, "{epoch}");
         check(-1, None);
+        check(0, None);
         check(1, Some((1, 5)));
         check(3, Some((3, 10)));
         check(5, Some((4, 20)));
