@@ -203,7 +203,7 @@ impl Shard {
         let is_readable = match id {
             GroupId::METADATA => decode_control(&current.state).is_ok_and(|parts| {
                 let limits = MetadataLimits::from(&self.config.limits);
-                Metadata::decode(&parts.metadata, limits).is_some()
+                Metadata::decode(parts.metadata, limits).is_some()
             }),
             _ => self
                 .scratch_group(id)
