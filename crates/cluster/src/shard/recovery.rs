@@ -68,6 +68,10 @@ struct Tail {
 
 type Tails = BTreeMap<GroupId, Tail>;
 
+fn retained_limits(limits: &Limits) -> RetainedLimits {
+    RetainedLimits { count_max: limits.retained_count_max, bytes_max: limits.retained_bytes_max }
+}
+
 /// A shard's log, read and checked: the part of recovery that needs nothing of other shards.
 pub struct Recovery<'d> {
     config: ShardConfig,
@@ -152,10 +156,7 @@ impl Shard {
                 (id, DataGroup::new(id, layout.is_relaxed(id), idle(), members))
             })
             .collect();
-        let retained = RetainedLimits {
-            count_max: limits.retained_count_max,
-            bytes_max: limits.retained_bytes_max,
-        };
+        let retained = retained_limits(limits);
         let controller = (config.shard == ShardId(0))
             .then(|| Controller::new(idle(), RetainedStore::new(retained)));
         let batch_limits = batch_limits(limits);
@@ -245,10 +246,7 @@ impl Shard {
         parts: ControlParts<'_>,
     ) -> Result<(), UnreadableCheckpoint> {
         let limits = MetadataLimits::from(&self.config.limits);
-        let retained = RetainedLimits {
-            count_max: self.config.limits.retained_count_max,
-            bytes_max: self.config.limits.retained_bytes_max,
-        };
+        let retained = retained_limits(&self.config.limits);
         let metadata = Metadata::decode(parts.metadata, limits).ok_or(UnreadableCheckpoint)?;
         let retained = RetainedStore::decode_pages(parts.retained, retained);
         let controller = self.controller.as_mut().ok_or(UnreadableCheckpoint)?;
