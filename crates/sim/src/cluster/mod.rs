@@ -44,6 +44,9 @@ use std::rc::Rc;
 /// How often replicas are compared.
 const CHECK_EVERY_US: u64 = 20_000;
 
+/// How often a stopped process is looked at.
+const PAUSE_LOOK_US: u64 = 20_000;
+
 /// Tasks of one run; more is a run that goes round in circles.
 const TASKS_MAX: u64 = 20_000_000;
 
@@ -305,7 +308,7 @@ impl Cluster {
         }
     }
 
-    /// When a stopped process goes on, if the task is its.
+    /// When to try again, if the task is one of a stopped process.
     fn waits_for_process(&self, task: &Task) -> Option<u64> {
         let node = match task {
             Task::DiskDone { node, .. } | Task::Mail { node, .. } | Task::Tick { node, .. } => node,
@@ -313,7 +316,9 @@ impl Cluster {
             _ => return None,
         };
         let resumes = self.nodes[*node].paused_until;
-        (resumes > self.now_us).then_some(resumes)
+        // Looked at again now and then: it may be told to go on sooner.
+        let next_look = (self.now_us / PAUSE_LOOK_US + 1) * PAUSE_LOOK_US;
+        (resumes > self.now_us).then_some(next_look)
     }
 
     fn run_node_task(&mut self, task: Task) -> Checked {
