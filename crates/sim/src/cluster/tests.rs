@@ -4,7 +4,7 @@ use super::scripts::failover;
 use super::*;
 
 /// Seeds of every test run.
-const SEED_COUNT: u64 = 20;
+const SEED_COUNT: u64 = 18;
 
 /// Seeds that found a bug.
 const REGRESSIONS: &[u64] = &[];
