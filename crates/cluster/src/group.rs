@@ -159,6 +159,8 @@ impl DataGroup {
     }
 
     pub fn stream(&mut self, stream: StreamId) -> &mut Stream {
+        // Whoever asks may change what a checkpoint says of it.
+        self.pages.touch(stream);
         self.streams.entry(stream).or_default()
     }
 
@@ -308,6 +310,7 @@ impl DataGroup {
     fn write_deltas(&mut self) {
         let mut encoded = Vec::new();
         for id in std::mem::take(&mut self.settled) {
+            self.pages.touch(id);
             let subscription = self.streams.get_mut(&id).and_then(|s| s.subscription.as_mut());
             let Some(delta) = subscription.and_then(|s| s.cursor.take_delta()) else {
                 continue;
@@ -372,7 +375,8 @@ impl DataGroup {
     /// All is applied that was committed before this replica's term of office: its streams and cursors
     /// become a leader's.
     pub fn prepare(&mut self) {
-        for stream in self.streams.values_mut() {
+        for (id, stream) in &mut self.streams {
+            self.pages.touch(*id);
             let end = stream.end;
             stream.next = end;
             stream.recovered_end = end;

@@ -14,9 +14,12 @@ impl Shard {
         }
         let metadata = &self.metadata;
         let group = self.groups.get_mut(&stream.group());
-        let known = group.and_then(|group| group.streams.get_mut(&stream)?.once.as_mut());
+        let Some(group) = group else { return Sighting::New };
+        let pages = &mut group.pages;
+        let known = group.streams.get_mut(&stream).and_then(|state| state.once.as_mut());
         known.map_or(Sighting::New, |known| {
             if known.is_sweep_due() {
+                pages.touch(stream);
                 known.sweep(|id| metadata.is_once_open(id));
             }
             known.sighting(once)

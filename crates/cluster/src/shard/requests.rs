@@ -232,7 +232,11 @@ impl Shard {
     }
 
     pub(super) fn stream_mut(&mut self, stream: StreamId) -> Option<&mut crate::stream::Stream> {
-        self.groups.get_mut(&stream.group())?.streams.get_mut(&stream)
+        let group = self.groups.get_mut(&stream.group())?;
+        let state = group.streams.get_mut(&stream)?;
+        // Whoever asks may change what a checkpoint says of it.
+        group.pages.touch(stream);
+        Some(state)
     }
 
     /// The stream's state, made if it has none yet; refused if it was deleted.

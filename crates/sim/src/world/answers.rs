@@ -621,7 +621,8 @@ impl World {
         let Some((found_epoch, found_end)) = found.filter(|_| !model.is_unsure()) else {
             return Ok(());
         };
-        let is_newest = epoch >= model.records.epoch;
+        // Of an epoch that was never seen nothing is known: a later one may hold all records.
+        let is_newest = model.records.epoch > 0 && epoch >= model.records.epoch;
         if found_epoch > epoch || (is_newest && found_end < end) {
             let text = format!("epoch {epoch} ends at {found:?}; the end was at {end}");
             return Err(model.name_it(Violation(text)));
