@@ -1,6 +1,7 @@
 //! One fault per file. Each brings a broker under mixed load into trouble, again and again, and fills one row.
 
 pub mod backlog;
+pub mod clock;
 pub mod fsync;
 pub mod full;
 pub mod kill;
@@ -58,7 +59,7 @@ pub struct Fault {
     pub run: fn(&Options, &mut Row) -> Result<(), String>,
 }
 
-pub const FAULTS: [Fault; 9] = [
+pub const FAULTS: [Fault; 10] = [
     Fault {
         name: "kill",
         what: "SIGKILL at random moments, during recovery too (200 cycles)",
@@ -94,6 +95,12 @@ pub const FAULTS: [Fault; 9] = [
         what: "SIGSTOP for longer than the clients' time-outs, then SIGCONT (5 cycles)",
         missing: || None,
         run: pause::run,
+    },
+    Fault {
+        name: "clock",
+        what: "the wall clock jumps by hours, under load and while the broker is down (20 cycles)",
+        missing: clock::missing,
+        run: clock::run,
     },
     Fault {
         name: "memory",
