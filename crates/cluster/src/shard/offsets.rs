@@ -77,8 +77,12 @@ impl Shard {
         }
     }
 
-    /// One step of a round.
+    /// One step of a round. None begins once the node stops.
     pub(super) fn tick_offsets(&mut self) {
+        if self.is_leaving {
+            self.offsets_round.next = Moment::NEVER;
+            return;
+        }
         if self.now.moment < self.offsets_round.next {
             return;
         }

@@ -26,8 +26,13 @@ impl RetentionRound {
 }
 
 impl Shard {
-    /// One step of a round: proposes new starts for streams that have something to give up.
+    /// One step of a round: proposes new starts for streams that have something to give up. None begins
+    /// once the node stops: the next start looks at everything anyway.
     pub(super) fn tick_retention(&mut self) {
+        if self.is_leaving {
+            self.retention_round.next = Moment::NEVER;
+            return;
+        }
         if self.now.moment < self.retention_round.next {
             return;
         }

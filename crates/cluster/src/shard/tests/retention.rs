@@ -62,3 +62,25 @@ fn a_record_with_an_old_timestamp_is_spared_for_a_while_after_its_append() {
     pass(&mut node, HOUR_MS as u64 + CHECK_MS);
     assert_eq!(start(&mut node, &client, stream), 3);
 }
+
+#[test]
+fn a_node_that_stops_begins_no_round() {
+    let disk = MemoryDisk::new();
+    let mut node = Node::open(&disk, 1);
+    let client = node.connect(0);
+    let stream = topic(&mut node, &client);
+    pass(&mut node, 1_000);
+    append(&mut node, &client, stream, 5);
+    pass(&mut node, CHECK_MS);
+    node.shards[0].shut_down(node.now);
+    node.settle();
+    assert!(node.shards[0].is_quiet());
+    // Without a result of the disk in between.
+    for _ in 0..3 {
+        node.now.moment = node.now.moment.after_ms(CHECK_MS);
+        node.now.wall = node.now.wall.plus_ms(CHECK_MS as i64);
+        node.shards[0].tick(node.now);
+        assert!(node.shards[0].is_quiet());
+    }
+    assert!(node.shards[0].deadline() > node.now.moment, "nothing is due over and over");
+}
