@@ -79,6 +79,8 @@ pub struct Write {
     pub lane: u64,
     /// How often the client sent it again.
     pub repeats: u32,
+    /// A try before the last one may have been refused, in words that the client did not live to hear.
+    pub was_refusable: bool,
     pub outcome: Outcome,
     pub at: Moment,
     pub begun: Order,
@@ -226,6 +228,7 @@ impl History {
             promise,
             lane,
             repeats: 0,
+            was_refusable: false,
             outcome: Outcome::Open,
             at,
             begun,
@@ -237,6 +240,12 @@ impl History {
     /// The client sends it again, as its protocol demands.
     pub fn repeat(&mut self, id: WriteId) {
         self.writes[id].repeats += 1;
+    }
+
+    /// [`Self::repeat`] in a protocol that can say no to one write and yes to the next.
+    pub fn repeat_refusable(&mut self, id: WriteId) {
+        self.repeat(id);
+        self.writes[id].was_refusable = true;
     }
 
     pub fn end(&mut self, id: WriteId, outcome: Outcome) {

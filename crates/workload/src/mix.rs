@@ -255,6 +255,11 @@ impl Mix {
         self.draining == Draining::Done
     }
 
+    /// The broker is made to run short of something: see [`Rules::refuses`].
+    pub fn expect_refusals(&mut self) {
+        self.options.rules.refuses = true;
+    }
+
     pub fn history(&self) -> &History {
         &self.history
     }

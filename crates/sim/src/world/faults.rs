@@ -130,6 +130,9 @@ impl World {
 
     fn fill_disk(&mut self) {
         self.mark(Mark::DiskFull);
+        if let Some(wires) = &mut self.wire {
+            wires.mix().expect_refusals();
+        }
         const CAPACITY: u64 = 1 << 40;
         self.disk.limit(Some(CAPACITY));
         let used = CAPACITY - self.disk.free_bytes().unwrap_or(0);

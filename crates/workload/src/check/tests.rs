@@ -81,7 +81,7 @@ fn history(script: &str) -> History {
                 let lane = number(4).unwrap_or(0) as u64;
                 history.write(Moment(0), value(words[1]), route, promise, lane);
             }
-            "ok" | "fail" | "lost" | "again" => end(&mut history, &words, number(2)),
+            "ok" | "fail" | "lost" | "again" | "unheard" => end(&mut history, &words, number(2)),
             "log" | "kept" | "alien" | "stray" => {
                 let sink = if words[0] == "kept" { KEPT } else { LOG };
                 let (found, at) = match words[0] {
@@ -127,6 +127,7 @@ fn end(history: &mut History, words: &[&str], offset: Option<i64>) {
         "ok" => history.end(id, Outcome::Ok(offset)),
         "fail" => history.end(id, Outcome::Failed),
         "lost" => history.end(id, Outcome::Unknown),
+        "unheard" => history.repeat_refusable(id),
         _ => history.repeat(id),
     }
 }
@@ -202,6 +203,24 @@ fn queues() {
         "w 1.1 queue once; w 1.2 queue once; ok 1.1; ok 1.2; q 1.2; q 1.1",
         "w 1.2 queue once; w 2.1 queue once; ok 1.2; ok 2.1; q 1.2; q 2.1",
     );
+    // What its client repeated is there twice, and the first of them was put back.
+    check(
+        Kind::Reordered,
+        "w 1.1 queue least; w 1.2 queue least; again 1.1; ok 1.1; ok 1.2; q 1.2; q 1.1",
+        "w 1.1 queue least; w 1.2 queue least; again 1.1; ok 1.1; ok 1.2; q 1.2; q 1.1; q 1.1 !",
+    );
+}
+
+#[test]
+fn what_may_have_been_refused_takes_the_place_of_its_last_try() {
+    let refuses = Rules { refuses: true, ..Rules::default() };
+    let two = "w 1.1 s2 exactly; w 1.2 s2 exactly;";
+    let read = "ok 1.1; ok 1.2; s 2 1.2; s 2 1.1";
+    assert_eq!(kinds(&format!("{two} unheard 1.1; {read}"), refuses), []);
+    assert_eq!(kinds(&format!("{two} unheard 1.1; {read}"), Rules::default()), [Kind::Reordered]);
+    // Not repeated, or by a client that cannot be told.
+    assert_eq!(kinds(&format!("{two} {read}"), refuses), [Kind::Reordered]);
+    assert_eq!(kinds(&format!("{two} again 1.1; {read}"), refuses), [Kind::Reordered]);
 }
 
 #[test]
@@ -285,7 +304,7 @@ fn sessions() {
         "w 1.1 s2 exactly; again 1.1; ok 1.1; s 2 1.1; s 2 1.1",
         "w 1.1 s2 least; again 1.1; ok 1.1; s 2 1.1; s 2 1.1",
     );
-    let lenient = Rules { qos2_once_over_crash: false };
+    let lenient = Rules { qos2_once_over_crash: false, ..Rules::default() };
     let repeated = "w 1.1 s2 exactly; again 1.1; ok 1.1; s 2 1.1; s 2 1.1";
     assert_eq!(kinds(repeated, lenient), []);
     check(

@@ -121,7 +121,8 @@ impl<'w, 'a> Place<'w, 'a> {
         let mut last: HashMap<(Lane, S), Value> = HashMap::new();
         for (read, value) in reads {
             let Some(write) = self.write_of(value) else { continue };
-            if !seen.insert(value) {
+            let may_have_moved = self.writes.rules.refuses && write.was_refusable;
+            if !seen.insert(value) || may_have_moved {
                 continue;
             }
             let place = last.entry((lane_of(write), stream(read))).or_insert(value);

@@ -114,8 +114,11 @@ impl Publisher {
             }
             open.publish.dup = true;
             packets.publish(step.out, &open.publish);
-            if let Some(write) = open.write {
-                step.history.repeat(write);
+            match open.write {
+                // PUBACK and PUBREC have a reason code.
+                Some(write) if self.version == Version::V5 => step.history.repeat_refusable(write),
+                Some(write) => step.history.repeat(write),
+                None => {}
             }
         }
     }
