@@ -469,6 +469,8 @@ impl World {
             }
         }
         let halves = match result {
+            // Sent away since, and what it was to take over is another's.
+            Ok(_) if !self.clients[slot].consumers.contains_key(&consumer) => Vec::new(),
             Ok(halves) => halves,
             Err(refusal) => {
                 self.clients[slot].consumers.remove(&consumer);

@@ -1,12 +1,13 @@
 //! Damage to the disk that nobody reports: doing it, and what the node may do about it. It may refuse to
 //! start or to answer, and give up; it must not serve a wrong byte or silently miss one.
 
+use super::client::Client;
 use super::faults::Fault;
 use super::World;
 use crate::coverage::Mark;
 use crate::disk::{FaultyDisk, Misfire};
 use crate::model::{violation, Checked, Violation};
-use koine_base::StreamId;
+use koine_base::{ConnectionId, StreamId};
 use koine_broker::session::ConsumerId;
 use koine_cluster::ShardOpenError;
 use koine_log::OpenError;
@@ -228,6 +229,24 @@ impl World {
             model.is_damaged |= is_damaged;
         }
         Ok(())
+    }
+
+    /// A consumer on another shard is being sent away: what it held may be another's before it hears of
+    /// that, as a server's Basic.Cancel and a client's next requests may cross. What was on its way to it
+    /// comes too late.
+    pub(super) fn cancel_leaves(
+        &mut self,
+        to: ConnectionId,
+        stream: StreamId,
+        consumer: ConsumerId,
+    ) -> Checked {
+        let whose = |client: &Client| client.connection.is_some_and(|(_, id)| id == to);
+        let Some(slot) = self.clients.iter().position(whose) else { return Ok(()) };
+        if !self.may_be_unreadable() {
+            return Ok(());
+        }
+        self.clients[slot].consumers.remove(&consumer);
+        self.sent_away(slot, stream, consumer)
     }
 
     /// The end of a run, seen with what happened to the disk.

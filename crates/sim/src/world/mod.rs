@@ -24,7 +24,7 @@ use damage::Damage;
 use koine_base::rng::Rng;
 use koine_base::{ConnectionId, Moment, Now, StreamId};
 use koine_broker::metadata::StreamOwner;
-use koine_broker::session::{QueueStatus, StreamBounds};
+use koine_broker::session::{Event, QueueStatus, StreamBounds};
 use koine_cluster::{Mail, Shard};
 use koine_log::{IoRequest, IoResult};
 use std::cell::RefCell;
@@ -295,6 +295,10 @@ impl World {
         }
         for (to, mail) in self.shards[shard].take_outbox() {
             let to = usize::from(to.0);
+            if let Mail::Event { to, event: Event::ConsumerCancelled { consumer, stream } } = &mail
+            {
+                self.cancel_leaves(*to, *stream, *consumer)?;
+            }
             self.mail.entry((shard, to)).or_default().push_back(mail);
             let wait = 1 + self.schedule.below(self.options.mail_us * 2);
             self.schedule(wait, Task::Mail { from: shard, to });
