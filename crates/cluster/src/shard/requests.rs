@@ -317,6 +317,10 @@ impl Shard {
                     return Ok(Appended { base_offset, log_start, log_append_time: None });
                 }
                 Verdict::InFlight | Verdict::TooManyInFlight => return Err(Refusal::Busy),
+                // What came before may have gone to another leader by now.
+                Verdict::OutOfOrder | Verdict::InvalidEpoch if !self.may_read(stream.group()) => {
+                    return Err(Refusal::NotLeader);
+                }
                 Verdict::OutOfOrder => return Err(Refusal::OutOfOrderSequence),
                 Verdict::InvalidEpoch => return Err(Refusal::InvalidProducerEpoch),
             }
