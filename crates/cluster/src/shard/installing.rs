@@ -6,6 +6,7 @@
 
 use super::checkpoint::{decode_control, decode_group, UnreadableCheckpoint};
 use super::commit::{FRAME_INSTALLED, FRAME_PIECE};
+use super::sending::PIECES_IN_FLIGHT_MAX;
 use super::Shard;
 use crate::consensus::{Configuration, LogPoint};
 use crate::group::DataGroup;
@@ -19,7 +20,7 @@ use koine_log::{
     Frame, FrameLocation, GroupCheckpoint, Placed, Placement, ReplayFrame, FRAME_PAYLOAD_BYTES_MAX,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Marks the numbers of the groups whose frames are pieces. Real ones are far below.
@@ -81,6 +82,19 @@ struct Installation {
     writing: VecDeque<(u64, u64)>,
     #[serde(skip)]
     durable: u64,
+    /// Pieces that came before one that is next, by number; no more than a leader has on its way.
+    #[serde(skip)]
+    early: BTreeMap<u64, Piece>,
+}
+
+impl Installation {
+    /// Mail comes in any order: a piece that overtook another waits for it.
+    fn keep_early(&mut self, piece: &Piece) {
+        let ahead = piece.number.saturating_sub(self.next);
+        if (1..PIECES_IN_FLIGHT_MAX as u64).contains(&ahead) {
+            self.early.entry(piece.number).or_insert_with(|| piece.clone());
+        }
+    }
 }
 
 impl Shard {
@@ -102,11 +116,12 @@ impl Shard {
         let install = piece.install;
         let committed = consensus.committed_index();
         let received = |next, is_done| PeerBody::Received { install, next, is_done };
-        let current = self.stages.get(&id).and_then(|stage| stage.current.as_ref());
+        let current = self.stages.get_mut(&id).and_then(|stage| stage.current.as_mut());
         match (current.filter(|current| current.install == install), &piece.body) {
             (Some(current), _) if piece.number == current.next => {}
-            // Late, twice, or one before it got lost.
+            // Late, twice, or one before it is late or got lost.
             (Some(current), _) => {
+                current.keep_early(&piece);
                 let next = current.durable;
                 return self.post_peer(id, from, received(next, false));
             }
@@ -116,10 +131,12 @@ impl Shard {
             (None, PieceBody::Begin { .. }) => {}
             (None, _) => return self.post_peer(id, from, received(0, false)),
         }
-        if !self.is_acceptable(id, &piece) {
-            return;
+        let mut next = Some(piece);
+        while let Some(piece) = next.filter(|piece| self.is_acceptable(id, piece)) {
+            self.write_piece(id, from, &piece);
+            let current = self.stages.get_mut(&id).and_then(|stage| stage.current.as_mut());
+            next = current.and_then(|current| current.early.remove(&current.next));
         }
-        self.write_piece(id, from, &piece);
     }
 
     /// What a peer sends is checked before it gets to the log.
@@ -254,6 +271,7 @@ impl Shard {
                 from: 0,
                 writing: VecDeque::new(),
                 durable: 0,
+                early: BTreeMap::new(),
             });
         }
         let stage = self.stages.entry(id).or_default();

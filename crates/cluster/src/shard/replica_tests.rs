@@ -1,6 +1,7 @@
 //! Three nodes, each a shard on a disk in memory, and a network between them that a test cuts, thins
 //! and delays. Time is virtual and everything comes from a seed.
 
+mod installations;
 mod stale_leaders;
 
 use super::tests::{attach, bodies, config, deliveries, settle, Client, Puppet, Script, NAMESPACE};

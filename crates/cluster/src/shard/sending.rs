@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 const PIECE_BYTES: usize = 512 << 10;
 
 /// Pieces on their way to one follower.
-const PIECES_IN_FLIGHT_MAX: usize = 8;
+pub(super) const PIECES_IN_FLIGHT_MAX: usize = 8;
 
 /// Without an answer for this long, what is on its way is sent again.
 const SEND_AGAIN_MS: u64 = 200;
