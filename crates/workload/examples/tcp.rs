@@ -1,5 +1,4 @@
-//! Runs a mix against a node on this machine: `tcp KAFKA_PORT AMQP_PORT MQTT_PORT SECONDS SEED`. With the
-//! word `lenient` a QoS 2 publish that was repeated over a crash may be stored twice.
+//! Runs a mix against a node on this machine: `tcp KAFKA_PORT AMQP_PORT MQTT_PORT SECONDS SEED`.
 
 use koine_workload::mix::{Mix, MixOptions};
 use koine_workload::tcp::{Addresses, TcpHost};
@@ -14,9 +13,7 @@ fn main() {
     let at = |port: u64| ([127, 0, 0, 1], port as u16).into();
     let addresses = Addresses { kafka: at(kafka), amqp: at(amqp), mqtt: at(mqtt) };
     let mut host = TcpHost::new(addresses);
-    let mut options = MixOptions::new(seed);
-    options.rules.qos2_once_over_crash = !std::env::args().any(|text| text == "lenient");
-    let mut mix = Mix::new(options);
+    let mut mix = Mix::new(MixOptions::new(seed));
     host.run_for(&mut mix, Duration::from_secs(seconds));
     let is_drained = host.drain(&mut mix, Duration::from_secs(60));
     println!("drained: {is_drained}, open: {:?}", mix.unfinished());

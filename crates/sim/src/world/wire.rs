@@ -109,7 +109,6 @@ impl Wire {
             answer_timeout_ms: ANSWER_TIMEOUT_MS,
             quiet_ms: QUIET_MS,
             settle_ms: super::wire_life::SETTLE_MS,
-            rules: super::wire_life::RULES,
             ..MixOptions::new(options.seed)
         });
         Wire {

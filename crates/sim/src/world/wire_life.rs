@@ -4,15 +4,11 @@
 use super::World;
 use crate::coverage::Mark;
 use crate::model::{violation, Checked};
-use koine_workload::check::Rules;
 use koine_workload::history::Note;
 
 /// Virtual time in which the clients must have made what they need, and in which they must be drained.
 const SET_UP_US: u64 = 200_000_000;
 const DRAIN_US: u64 = 900_000_000;
-
-/// A QoS 2 publish that is repeated after a crash of the node may be stored twice (docs/user/mqtt.md).
-pub(super) const RULES: Rules = Rules { qos2_once_over_crash: false, refuses: false };
 
 /// A shard may still route by a copy of the metadata without a binding whose client has been told that it
 /// is made: what another client publishes within a mail's time passes it by. 0 where that is not so.

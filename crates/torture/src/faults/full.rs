@@ -28,6 +28,7 @@ pub fn run(options: &Options, row: &mut Row) -> Result<(), String> {
     let volume = Volume::make(&options.directory, VOLUME_BYTES)?;
     let ballast = volume.path().join("ballast");
     let mut stage = Stage::new(options, &volume.path().join("data"), &ARGUMENTS)?;
+    stage.clients.load.expect_refusals();
     stage.up()?;
     stage.wait_service()?;
     for _ in 0..cycles {

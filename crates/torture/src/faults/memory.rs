@@ -24,6 +24,7 @@ pub fn run(options: &Options, row: &mut Row) -> Result<(), String> {
     let bar = options.progress("memory", cycles);
     let group = MemoryGroup::make(MEMORY_BYTES)?;
     let mut stage = Stage::new(options, &options.directory.join("data"), &kill::ARGUMENTS)?;
+    stage.clients.load.expect_refusals();
     stage.start.wrapper = group.wrapper();
     stage.up()?;
     stage.wait_service()?;

@@ -3,6 +3,7 @@
 //! mix begins. Connects to nobody while the broker is down, because its port may be somebody else's by then.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -128,6 +129,9 @@ fn run_one(load: &Load, run: u32, questions: &Receiver<()>) -> bool {
     let is_drained = is_ready && following.until(&mut mix, DRAIN_LIMIT, Mix::is_drained);
     if !is_drained {
         load.ledger.complain(format!("mix {run}: unfinished: {:?}", mix.unfinished()));
+    }
+    if load.refusals_expected.load(Ordering::SeqCst) {
+        mix.expect_refusals();
     }
     let verdict = mix.judge();
     let complaints = verdict.anomalies.iter().take(COMPLAINTS_MAX);

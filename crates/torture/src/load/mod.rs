@@ -43,6 +43,7 @@ pub struct Load {
     pub site: Site,
     pub ledger: Ledger,
     subscriber_ready: AtomicBool,
+    refusals_expected: AtomicBool,
     /// Guards the generator, for a moment each.
     rng: Mutex<Rng>,
 }
@@ -55,6 +56,11 @@ impl Load {
 
     pub fn subscriber_is_ready(&self) -> bool {
         self.subscriber_ready.load(Ordering::SeqCst)
+    }
+
+    /// The broker is made to run short of something, and may say no to what it then takes.
+    pub fn expect_refusals(&self) {
+        self.refusals_expected.store(true, Ordering::SeqCst);
     }
 
     pub fn set_subscriber_ready(&self) {
@@ -96,6 +102,7 @@ impl Clients {
             site: Site::default(),
             ledger: Ledger::new(seed as u32, &ROLES),
             subscriber_ready: AtomicBool::new(false),
+            refusals_expected: AtomicBool::new(false),
             rng: Mutex::new(Rng::new(seed)),
         });
         load.site.set_writing(true);

@@ -68,20 +68,12 @@ impl fmt::Display for Anomaly {
 }
 
 /// How strict to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// A QoS 2 publish that its client repeated over a crash of the broker is stored once.
-    pub qos2_once_over_crash: bool,
     /// The broker ran short of something and may have refused writes. Of one that its client did not hear
     /// refused, and therefore sent again, the place in the order is that of the last try: what a PUBACK
     /// or PUBREC of 0x80 or above refuses, the broker never had to send on (MQTT 5 §3.5.2.1, §4.3.3, §4.6).
     pub refuses: bool,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Rules { qos2_once_over_crash: true, refuses: false }
-    }
 }
 
 /// How much there was to judge. A run that judged nothing proves nothing.

@@ -213,7 +213,7 @@ fn queues() {
 
 #[test]
 fn what_may_have_been_refused_takes_the_place_of_its_last_try() {
-    let refuses = Rules { refuses: true, ..Rules::default() };
+    let refuses = Rules { refuses: true };
     let two = "w 1.1 s2 exactly; w 1.2 s2 exactly;";
     let read = "ok 1.1; ok 1.2; s 2 1.2; s 2 1.1";
     assert_eq!(kinds(&format!("{two} unheard 1.1; {read}"), refuses), []);
@@ -304,9 +304,10 @@ fn sessions() {
         "w 1.1 s2 exactly; again 1.1; ok 1.1; s 2 1.1; s 2 1.1",
         "w 1.1 s2 least; again 1.1; ok 1.1; s 2 1.1; s 2 1.1",
     );
-    let lenient = Rules { qos2_once_over_crash: false, ..Rules::default() };
-    let repeated = "w 1.1 s2 exactly; again 1.1; ok 1.1; s 2 1.1; s 2 1.1";
-    assert_eq!(kinds(repeated, lenient), []);
+    let refuses = Rules { refuses: true };
+    let repeated = "w 1.1 s2 exactly; unheard 1.1; ok 1.1; s 2 1.1; s 2 1.1";
+    assert_eq!(kinds(repeated, refuses), []);
+    assert_eq!(kinds(repeated, Rules::default()), [Kind::Duplicated]);
     check(
         Kind::Duplicated,
         "w 1.1 s0 exactly; ok 1.1; s 0 1.1; s 0 1.1",

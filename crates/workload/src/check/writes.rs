@@ -84,10 +84,15 @@ impl<'w, 'a> Place<'w, 'a> {
         write.repeats > 0
             && match write.promise {
                 Promise::AtLeastOnce => true,
-                Promise::ExactlyOnce => is_volatile || !self.writes.rules.qos2_once_over_crash,
+                Promise::ExactlyOnce => is_volatile || self.may_have_been_refused(write),
                 Promise::Once => history.routes[write.route].copies.contains(&self.sink),
                 Promise::Nothing => false,
             }
+    }
+
+    /// True if a try before the last one may have been refused, after it reached some of its places.
+    fn may_have_been_refused(&self, write: &Write) -> bool {
+        self.writes.rules.refuses && write.was_refusable
     }
 
     /// Everything read was written to this place and not refused.
@@ -121,7 +126,7 @@ impl<'w, 'a> Place<'w, 'a> {
         let mut last: HashMap<(Lane, S), Value> = HashMap::new();
         for (read, value) in reads {
             let Some(write) = self.write_of(value) else { continue };
-            let may_have_moved = self.writes.rules.refuses && write.was_refusable;
+            let may_have_moved = self.may_have_been_refused(write);
             if !seen.insert(value) || may_have_moved {
                 continue;
             }
