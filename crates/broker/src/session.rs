@@ -426,7 +426,7 @@ pub enum Event {
     },
     Retained {
         token: Token,
-        messages: Vec<RetainedMessage>,
+        result: Result<Vec<RetainedMessage>, Refusal>,
     },
     Group {
         token: Token,

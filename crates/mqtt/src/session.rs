@@ -478,7 +478,11 @@ impl MqttSession {
                 },
                 _ => {}
             },
-            Event::Retained { messages, .. } => self.on_retained(messages, ctx),
+            Event::Retained { result, .. } => match result {
+                Ok(messages) => self.on_retained(messages, ctx),
+                // What is retained is known elsewhere: the client comes back and asks there.
+                Err(_) => self.fail(End::Reason(ReasonCode::UnspecifiedError), ctx),
+            },
             Event::Attached { token, result } => match result {
                 Ok(half) => self.on_attached(kind_of(token).1, &half, ctx),
                 Err(_) => self.fail(End::Reason(ReasonCode::UnspecifiedError), ctx),

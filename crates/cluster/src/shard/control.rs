@@ -387,7 +387,7 @@ impl Shard {
                 messages.push(RetainedMessage { topic, content, qos, expires_at });
             });
         }
-        self.tell(from, Event::Retained { token, messages });
+        self.tell(from, Event::Retained { token, result: Ok(messages) });
     }
 
     /// Publishes wills that are due and ends sessions whose time is up.

@@ -32,6 +32,7 @@ impl Shard {
         let of = |stream: &StreamId, need| Some((stream.group(), need));
         match request {
             Request::Propose { .. } => Some((GroupId::METADATA, Need::Write)),
+            Request::Retained { .. } => Some((GroupId::METADATA, Need::Read)),
             Request::Append { stream, .. }
             | Request::Trim { stream, .. }
             | Request::Credit { stream, .. }
@@ -61,10 +62,7 @@ impl Shard {
             Request::FetchOffsets { group, .. } => {
                 Some((self.metadata.coordinator(group), Need::Read))
             }
-            Request::Publish { .. }
-            | Request::Unwatch { .. }
-            | Request::Retained { .. }
-            | Request::ListGroups { .. } => None,
+            Request::Publish { .. } | Request::Unwatch { .. } | Request::ListGroups { .. } => None,
         }
     }
 
@@ -109,7 +107,7 @@ impl Shard {
             Request::FetchOffsets { token, .. } => {
                 Event::Offsets { token, result: Err(GroupError::NotCoordinator) }
             }
-            Request::Retained { token, .. } => Event::Retained { token, messages: Vec::new() },
+            Request::Retained { token, .. } => Event::Retained { token, result: Err(result) },
             Request::ListGroups { token } => Event::Groups { token, groups: Vec::new() },
             Request::Append { token: None, .. }
             | Request::Publish { token: None, .. }

@@ -67,6 +67,8 @@ pub struct Engine {
     pub alarms: Alarms,
     /// Publishes are not answered: a slow disk.
     pub hold_publishes: bool,
+    /// Another node leads group 0 by now, or may.
+    pub is_deposed: bool,
     /// What connections that are gone had still to write.
     written: BTreeMap<ConnectionId, BytesMut>,
 }
@@ -107,6 +109,7 @@ impl Engine {
             meter: Meter::default(),
             alarms: Alarms::default(),
             hold_publishes: false,
+            is_deposed: false,
             now: Now { moment: Moment(1_000_000), wall: Timestamp(1_700_000_000_000) },
             node: NodeInfo {
                 node_id: 1,
@@ -460,10 +463,13 @@ impl Engine {
                 }
                 Event::Detached { token }
             }
+            Request::Retained { token, .. } if self.is_deposed => {
+                Event::Retained { token, result: Err(Refusal::NotLeader) }
+            }
             Request::Retained { token, filter, .. } => {
                 let all = self.retained.values();
                 let messages = all.filter(|it| matches(&filter, &it.topic)).cloned().collect();
-                Event::Retained { token, messages }
+                Event::Retained { token, result: Ok(messages) }
             }
             other => panic!("an MQTT session does not ask for {other:?}"),
         };

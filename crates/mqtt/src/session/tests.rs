@@ -392,3 +392,12 @@ fn retained_messages_leave_no_faster_than_they_are_taken() {
     let publishes = received.iter().filter(|packet| matches!(packet, Packet::Publish(_))).count();
     assert_eq!(publishes, 101);
 }
+
+#[test]
+fn who_cannot_be_told_what_is_retained_is_sent_away() {
+    let mut engine = Engine::new();
+    let id = client(&mut engine, "receiver", true);
+    engine.is_deposed = true;
+    engine.send(id, &bytes_of(&subscribe_packet("r/+", Qos::AtMostOnce), V4));
+    assert!(!engine.is_open(id));
+}

@@ -636,18 +636,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// Any node answers, from what it has heard so far.
     fn ask_retained(&mut self, slot: usize) -> Checked {
         let subject = format!("r/{}", self.workload.below(self.clients.len() as u64));
-        self.ask_retained_of(slot, subject, 0)
+        self.ask_retained_of(slot, subject)
     }
 
-    pub(super) fn ask_retained_of(
-        &mut self,
-        slot: usize,
-        subject: String,
-        at_least: usize,
-    ) -> Checked {
+    pub(super) fn ask_retained_of(&mut self, slot: usize, subject: String) -> Checked {
+        let at_least = self.history.retained.get(&subject).map_or(0, |known| known.acked);
         let (namespace, filter) = (NAMESPACE, subject.clone());
         let question = Question::Retained { subject, at_least };
         let control = Some(GroupId::METADATA);

@@ -5,7 +5,7 @@ use super::clients::{Action, Question};
 use super::Cluster;
 use crate::coverage::Mark;
 use crate::model::{violation, Checked};
-use koine_base::{GroupId, StreamId};
+use koine_base::StreamId;
 use koine_broker::session::Request;
 
 /// Time in which a healed cluster has to have leaders.
@@ -156,20 +156,18 @@ impl Cluster {
                 Ok(false)
             })?;
         }
-        let Some(control) = self.serving(GroupId::METADATA) else {
-            return violation("group 0 has lost its leader");
-        };
-        let retained: Vec<_> =
-            self.history.retained.iter().map(|(k, known)| (k.clone(), known.acked)).collect();
-        let scout = self.scout();
-        self.clients[scout].guesses.insert(GroupId::METADATA, control);
-        for (subject, acked) in retained {
-            self.ask_retained_of(scout, subject, acked)?;
+        let subjects: Vec<String> = self.history.retained.keys().cloned().collect();
+        for subject in subjects {
+            self.retained_read = None;
+            self.insist("what is retained", |cluster, scout| {
+                if cluster.retained_read.as_ref() == Some(&subject) {
+                    return Ok(true);
+                }
+                cluster.ask_retained_of(scout, subject.clone())?;
+                Ok(false)
+            })?;
         }
-        match self.run_while(ANSWER_US, |cluster| cluster.clients[scout].waiting.is_empty())? {
-            true => Ok(()),
-            false => violation("nobody says what is retained"),
-        }
+        Ok(())
     }
 
     /// Repeats a step of the scout until it says that it is done.

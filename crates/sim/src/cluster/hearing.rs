@@ -133,11 +133,16 @@ impl Cluster {
                     Err(error) => self.other_coordinator(slot, &asked, error),
                 }
             }
-            Event::Retained { token, messages } => {
+            Event::Retained { token, result } => {
                 let asked = self.asked(slot, token)?;
+                let messages = match result {
+                    Ok(messages) => messages,
+                    Err(refusal) => return self.refused(slot, &asked, refusal),
+                };
                 let Question::Retained { subject, at_least } = asked.question else {
                     return mixed_up();
                 };
+                self.retained_read = Some(subject.clone());
                 let read = messages.first().and_then(|m| value_of(m.content.body.as_ref()?));
                 let known = self.history.retained.entry(subject.clone()).or_default();
                 known.check(&subject, at_least, read)

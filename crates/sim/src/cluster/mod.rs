@@ -127,6 +127,7 @@ pub struct Cluster {
     kept_end: Option<u64>,
     status: Option<QueueStatus>,
     fetched: Option<(String, i32)>,
+    retained_read: Option<String>,
     trace: Rc<RefCell<Trace>>,
     coverage: Rc<RefCell<Coverage>>,
 }
@@ -194,6 +195,7 @@ impl Cluster {
             kept_end: None,
             status: None,
             fetched: None,
+            retained_read: None,
             trace,
             coverage,
             options,

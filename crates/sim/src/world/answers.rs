@@ -118,8 +118,11 @@ impl World {
                 let asked = self.asked(slot, token)?;
                 self.queue_deleted(&asked, result)
             }
-            Event::Retained { token, messages } => {
+            Event::Retained { token, result } => {
                 let asked = self.asked(slot, token)?;
+                let Ok(messages) = result else {
+                    return violation("a node alone does not say what is retained");
+                };
                 let Question::Retained { subject, at_least } = asked.question else {
                     return mixed_up();
                 };
@@ -755,7 +758,10 @@ pub(crate) fn summary(event: &Event) -> String {
             format!("read {token}: {read:?}")
         }
         Event::Live { .. } => "live".to_owned(),
-        Event::Retained { token, messages } => format!("retained {token}: {}", messages.len()),
+        Event::Retained { token, result } => {
+            let count = result.as_ref().map(Vec::len);
+            format!("retained {token}: {count:?}")
+        }
         other => format!("{other:?}"),
     }
 }

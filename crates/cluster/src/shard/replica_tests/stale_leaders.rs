@@ -55,3 +55,50 @@ fn a_batch_that_follows_what_another_leader_took_is_not_called_out_of_order() {
         assert_eq!(cluster.append_once(&client, stream, 2), Some(Refusal::NotLeader));
     }
 }
+
+fn retain(body: &'static [u8]) -> Command {
+    let content = Content {
+        origin: Origin::Mqtt,
+        envelope: Bytes::from_static(b"envelope"),
+        key: None,
+        body: Some(Bytes::from_static(body)),
+        timestamp: Timestamp(5),
+    };
+    let (topic, content) = ("r".to_owned(), Some(content.encode().to_vec()));
+    Command::Retain { namespace: NAMESPACE, topic, content, qos: 1, expires_at: None }
+}
+
+impl Cluster {
+    fn retain(&mut self, client: &Client, body: &'static [u8]) {
+        let answer = self.answer(client, Request::Propose { token: 1, command: retain(body) });
+        assert!(matches!(&answer[..], [Event::Proposed { result: Ok(_), .. }]), "{answer:?}");
+    }
+
+    fn retained(&mut self, client: &Client) -> Result<Vec<Bytes>, Refusal> {
+        let filter = "#".to_owned();
+        let request = Request::Retained { token: 2, namespace: NAMESPACE, filter };
+        match self.answer(client, request).pop() {
+            Some(Event::Retained { token: 2, result }) => result
+                .map(|all| all.into_iter().filter_map(|message| message.content.body).collect()),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_another_leader_retained_is_not_missing_here() {
+    for seed in 0..3 {
+        let mut cluster = Cluster::new(seed, 3, 3);
+        let leader = cluster.gather();
+        let client = cluster.connect(leader);
+        cluster.retain(&client, b"old");
+        assert_eq!(cluster.retained(&client), Ok(vec![Bytes::from_static(b"old")]));
+        stop(&mut cluster, leader, |cluster| {
+            let (next, _) = cluster.elect(GroupId::METADATA);
+            let client = cluster.connect(next);
+            cluster.retain(&client, b"new");
+            assert_eq!(cluster.retained(&client), Ok(vec![Bytes::from_static(b"new")]));
+        });
+        assert_eq!(cluster.retained(&client), Err(Refusal::NotLeader));
+    }
+}
