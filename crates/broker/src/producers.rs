@@ -1,6 +1,8 @@
 //! What one stream knows of its idempotent producers: enough to answer a repeated batch with the
 //! offset it got the first time, and to refuse a gap. The rules are Apache Kafka's
-//! (`ProducerAppendInfo`, `ProducerStateEntry` of its storage module, 4.x).
+//! (`ProducerAppendInfo`, `ProducerStateEntry` of its storage module, 4.x), but for one: a producer that
+//! was never known here begins with sequence 0. Its first batches may have been lost with a leader,
+//! and a later one must not get in before they are sent again.
 //!
 //! Two layers: `committed` is durable and equal on every replica; `proposed` is the leader's, for
 //! batches on their way through the log, so that a producer may have several in flight. No clock: time
@@ -13,7 +15,10 @@ use crate::snapshot::{
 use koine_base::Timestamp;
 use std::collections::{HashMap, VecDeque};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+
+/// Without `forgotten_below`: any sequence is taken of a producer that is not known.
+const FORMAT_LENIENT: u8 = 1;
 
 /// Batches remembered per producer: what a Java producer has in flight at most
 /// (`max.in.flight.requests.per.connection` of an idempotent producer).
@@ -23,7 +28,7 @@ pub const BATCHES_MAX: usize = 5;
 pub const PROPOSED_MAX: usize = 64;
 
 /// Producers remembered per stream, 200 bytes each or less. Kafka has no bound here and had outages
-/// from it; beyond the bound the longest idle ones are forgotten and may start anew with any sequence.
+/// from it; beyond the bound the longest idle ones are forgotten and may go on with any sequence.
 pub const PRODUCERS_MAX: usize = 100_000;
 
 /// One batch of one producer.
@@ -99,6 +104,8 @@ struct Proposed {
 #[derive(Clone, Debug, Default)]
 pub struct Producers {
     committed: HashMap<i64, Producer>,
+    /// Whoever was forgotten has a number below this: numbers are given out in ascending order.
+    forgotten_below: i64,
     proposed: HashMap<i64, Proposed>,
 }
 
@@ -123,8 +130,7 @@ impl Producers {
         let proposed = self.proposed.get(&producer_id);
         let known_epoch = proposed.map(|p| p.epoch).max(committed.map(|c| c.epoch));
         let Some(known_epoch) = known_epoch else {
-            // Its state may have expired or been cut off with the log: any sequence is right.
-            return Verdict::Accept;
+            return accept_if(base_sequence == 0 || producer_id < self.forgotten_below);
         };
         if epoch < known_epoch {
             return Verdict::InvalidEpoch;
@@ -232,7 +238,14 @@ impl Producers {
     /// the log (Kafka's `producer.id.expiration.ms` is a day). Returns how many.
     pub fn expire(&mut self, before: Timestamp) -> usize {
         let count_before = self.committed.len();
-        self.committed.retain(|_, producer| producer.last_seen >= before);
+        let forgotten_below = &mut self.forgotten_below;
+        self.committed.retain(|id, producer| {
+            let is_kept = producer.last_seen >= before;
+            if !is_kept {
+                *forgotten_below = (*forgotten_below).max(id.saturating_add(1));
+            }
+            is_kept
+        });
         count_before - self.committed.len()
     }
 
@@ -246,12 +259,14 @@ impl Producers {
         }
         for (_, id) in &by_age[..forget_count] {
             self.committed.remove(id);
+            self.forgotten_below = self.forgotten_below.max(id.saturating_add(1));
         }
     }
 
     /// The committed layer.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(FORMAT);
+        put_signed(out, self.forgotten_below);
         let mut ids: Vec<i64> = self.committed.keys().copied().collect();
         ids.sort_unstable();
         put_number(out, ids.len() as u64);
@@ -270,8 +285,14 @@ impl Producers {
     }
 
     pub fn decode(input: &mut &[u8]) -> Result<Self, SnapshotError> {
-        take_format(input, FORMAT)?;
         let mut producers = Producers::new();
+        producers.forgotten_below = match input.first() {
+            Some(&FORMAT_LENIENT) => take_format(input, FORMAT_LENIENT).map(|()| i64::MAX)?,
+            _ => {
+                take_format(input, FORMAT)?;
+                take_signed(input)?
+            }
+        };
         for _ in 0..take_count(input, 4)? {
             let id = take_signed(input)?;
             let epoch = take_signed_as(input)?;
@@ -321,11 +342,7 @@ mod tests {
     #[test]
     fn consecutive_duplicate_gap_and_old() {
         let mut producers = Producers::new();
-        assert_eq!(
-            producers.check(P, 0, 42, 3),
-            Verdict::Accept,
-            "an unknown producer may start anywhere"
-        );
+        assert_eq!(producers.check(P, 0, 42, 3), Verdict::OutOfOrder, "what was before is missing");
         for index in 0..7u64 {
             let batch = batch(0, index as i32 * 10, 10, 100 + index * 10);
             assert_eq!(producers.check(P, 0, batch.base_sequence, 10), Verdict::Accept);
@@ -337,7 +354,7 @@ mod tests {
         assert_eq!(producers.check(P, 0, 60, 9), Verdict::OutOfOrder, "same start, other end");
         assert_eq!(producers.check(P, 0, 71, 1), Verdict::OutOfOrder);
         assert_eq!(producers.check(P, 0, 70, 1), Verdict::Accept);
-        assert_eq!(producers.check(P + 1, 0, 9, 1), Verdict::Accept);
+        assert_eq!(producers.check(P + 1, 0, 0, 1), Verdict::Accept);
     }
 
     #[test]
@@ -403,8 +420,17 @@ mod tests {
         assert_eq!(producers.len(), PRODUCERS_MAX + 1 - PRODUCERS_MAX / 8);
         assert_eq!(producers.epoch(0), None, "the longest idle went first");
         assert_eq!(producers.epoch(PRODUCERS_MAX as i64), Some(0));
+        assert_eq!(producers.check(0, 0, 9, 1), Verdict::Accept, "who was forgotten goes on");
+        let never_seen = PRODUCERS_MAX as i64 + 1;
+        assert_eq!(producers.check(never_seen, 0, 9, 1), Verdict::OutOfOrder);
         producers.expire(Timestamp(PRODUCERS_MAX as i64 - 1));
         assert_eq!(producers.len(), 2);
+        assert_eq!(producers.check(never_seen - 3, 0, 9, 1), Verdict::Accept);
+        assert_eq!(producers.check(never_seen, 0, 9, 1), Verdict::OutOfOrder);
+        let mut bytes = Vec::new();
+        producers.encode(&mut bytes);
+        let decoded = Producers::decode(&mut &bytes[..]).unwrap();
+        assert_eq!(decoded.forgotten_below, producers.forgotten_below);
     }
 
     #[test]
@@ -424,8 +450,10 @@ mod tests {
             assert!(Producers::decode(&mut &bytes[..cut]).is_err());
         }
         assert_eq!(
-            Producers::decode(&mut &[1, 1, 0, 0, 0, 6][..]).unwrap_err(),
+            Producers::decode(&mut &[2, 0, 1, 0, 0, 0, 6][..]).unwrap_err(),
             SnapshotError::BadValue
         );
+        let lenient = Producers::decode(&mut &[FORMAT_LENIENT, 0][..]).unwrap();
+        assert_eq!(lenient.check(P, 0, 42, 1), Verdict::Accept);
     }
 }

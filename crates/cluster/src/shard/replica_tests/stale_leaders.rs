@@ -102,3 +102,20 @@ fn what_another_leader_retained_is_not_missing_here() {
         assert_eq!(cluster.retained(&client), Err(Refusal::NotLeader));
     }
 }
+
+#[test]
+fn a_batch_does_not_overtake_the_first_one_that_was_lost_with_its_leader() {
+    let mut cluster = Cluster::new(1, 3, 3);
+    let leader = cluster.gather();
+    let client = cluster.connect(leader);
+    let stream = cluster.queue(&client, "q");
+    cluster.sides = vec![(0..3).filter(|node| *node != leader).collect(), vec![leader]];
+    cluster.ask(&client, append_once(stream, 0));
+    cluster.run_ms(1000);
+    let (next, _) = cluster.elect(DATA);
+    let client = cluster.connect(next);
+    let early = cluster.append_once(&client, stream, 1);
+    assert_eq!(early, Some(Refusal::OutOfOrderSequence));
+    assert_eq!(cluster.append_once(&client, stream, 0), None);
+    assert_eq!(cluster.append_once(&client, stream, 1), None);
+}
