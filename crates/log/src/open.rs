@@ -23,6 +23,9 @@ use koine_base::GroupId;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 
+/// Written again at once of a tail that may never have been synced.
+const SETTLE_BYTES: usize = 1 << 20;
+
 impl Log {
     /// Opens the log in `config.directory`, making it if it is not there. Reads and checks all frames
     /// that the checkpoint does not cover; creates no file. Single inverted bits are put right on disk:
@@ -88,6 +91,8 @@ struct Scanned {
     ends: Vec<u32>,
     groups: Vec<Vec<(GroupId, u64)>>,
     superseded: Superseded,
+    /// Highest position that a frame says was synced.
+    synced: WalPosition,
     /// Bits inverted on disk, headers and marks included.
     repairs: Vec<Repair>,
 }
@@ -285,13 +290,35 @@ impl<'d> Opener<'d> {
             self.scan_file(found, closed_at, known, &path, &mut scanned)?;
         }
         scanned.superseded.seal();
-        if let Some(last) = needed.last() {
-            // After a mere process crash frames may be there that were never synced; from here on they
-            // count.
+        if let (Some(last), Some(end)) = (needed.last(), scanned.ends.last()) {
             let path = slot_path(&self.directory, last.slot.number);
-            self.disk.sync(last.slot.file).map_err(io_error("sync", &path))?;
+            let known = checkpoints.durable().max(last.mark).max(scanned.synced);
+            let settled = self.settle_tail(last, known, *end);
+            settled.map_err(io_error("write the tail again", &path))?;
         }
         Ok(scanned)
+    }
+
+    /// After the death of a process the newest file may have frames that no sync has covered. From here
+    /// on they count, so they are written again, unchanged, and synced: if a sync had failed, the system's
+    /// cache holds them as clean, and another sync alone would report success without writing them.
+    /// What lies below `known` was synced.
+    fn settle_tail(&self, last: &FoundSlot, known: WalPosition, end: u32) -> io::Result<()> {
+        let first_frame = WalPosition::new(last.header.sequence, WAL_FRAMES_AT);
+        // Without a durable frame the header is not known to be durable either.
+        let from = if known > first_frame { known.offset() } else { 0 };
+        let mut at = u64::from(from);
+        let mut buffer = vec![0; SETTLE_BYTES.min(end.saturating_sub(from) as usize)];
+        while at < u64::from(end) {
+            let wanted = buffer.len().min((u64::from(end) - at) as usize);
+            let count = self.disk.read_at(last.slot.file, at, &mut buffer[..wanted])?;
+            if count == 0 {
+                break;
+            }
+            self.disk.write_at(last.slot.file, at, &[&buffer[..count]])?;
+            at += count as u64;
+        }
+        self.disk.sync(last.slot.file)
     }
 
     /// Checks the frames of one file, and notes where they end.
@@ -316,6 +343,7 @@ impl<'d> Opener<'d> {
                     let highest = groups.entry(group).or_default();
                     *highest = header.index.max(*highest);
                     scanned.superseded.note(group, header.index, position);
+                    scanned.synced = scanned.synced.max(header.durable);
                 }
                 Step::Bad { position, next } => {
                     let durable = closed_at.is_some()

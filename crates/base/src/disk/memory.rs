@@ -320,7 +320,8 @@ impl MemoryDisk {
         state.stop_at = Some(state.steps + steps);
     }
 
-    /// Fails one `sync`, after letting `skip` of them through.
+    /// Fails one `sync`, after letting `skip` of them through. What it was to write is still read, until
+    /// the power goes, and is never written unless somebody writes it again.
     pub fn fail_sync(&self, skip: u64) {
         self.lock().fail_sync = Some(skip);
     }
@@ -448,6 +449,9 @@ impl Disk for MemoryDisk {
         if let Some(skip) = &mut state.fail_sync {
             if *skip == 0 {
                 state.fail_sync = None;
+                // What Linux does: the pages count as clean from here on, so the cache serves bytes that
+                // no later sync will write.
+                state.inode(file)?.1.unsynced.clear();
                 return Err(io::Error::other("injected sync failure"));
             }
             *skip -= 1;
@@ -588,6 +592,24 @@ mod tests {
         disk.crash(Survival::Nothing);
         assert_eq!(disk.paths(), ["d/3"]);
         assert_eq!(read_all(&disk, "d/3"), b"d/2");
+    }
+
+    #[test]
+    fn after_a_failed_sync_the_cache_has_what_the_medium_never_gets() {
+        let disk = MemoryDisk::new();
+        let file = disk.create("1", 8).unwrap();
+        disk.sync_dir("").unwrap();
+        disk.sync(file).unwrap();
+        disk.write_at(file, 0, &[b"ab"]).unwrap();
+        disk.fail_sync(0);
+        assert!(disk.sync(file).is_err());
+        disk.kill();
+        let file = disk.open("1").unwrap();
+        assert_eq!(read_all(&disk, "1")[..2], *b"ab");
+        disk.write_at(file, 1, &[b"b"]).unwrap();
+        disk.sync(file).unwrap();
+        disk.crash(Survival::Nothing);
+        assert_eq!(read_all(&disk, "1")[..3], *b"\0b\0");
     }
 
     #[test]

@@ -28,6 +28,20 @@ impl Wal {
         Wal { disk, log, now: Moment(0) }
     }
 
+    /// A new process on the same disk, and the indexes of the frames that it finds.
+    fn reopen(self) -> (Wal, Vec<u64>) {
+        let Wal { disk, now, .. } = self;
+        let mut found = Vec::new();
+        let (mut log, mut replay) = Log::open(&disk, small_config()).unwrap();
+        for replayed in &mut replay {
+            if let Replayed::Frame(frame) = replayed.unwrap() {
+                found.push(frame.index);
+            }
+        }
+        log.finish_replay(replay).unwrap();
+        (Wal { disk, log, now }, found)
+    }
+
     fn append(&mut self, group: GroupId, index: u64, bytes: usize, sync: bool) -> Appended {
         let payload = vec![Bytes::from(vec![index as u8; bytes])];
         self.log.append(self.now, Frame { group, kind: 1, term: 1, index, payload, sync })
@@ -152,6 +166,39 @@ fn a_failed_sync_or_write_is_fatal_and_persists_nothing() {
         let result = execute(&wal.disk, request);
         assert!(wal.log.complete(wal.now, result).is_err());
         assert_eq!(wal.persisted(), []);
+    }
+}
+
+/// A frame whose sync failed is found by the next process in the system's cache. Once that process has
+/// replayed it, it has to stay, though the cache takes it for written.
+#[test]
+fn what_a_failed_sync_left_in_the_cache_is_written_again() {
+    // The first sync of the file covers its header, the second the frame.
+    for (frames_before, syncs_before) in [(0, 0), (0, 1), (3, 0)] {
+        let mut wal = Wal::new(small_config());
+        let create = (frames_before == 0).then(|| {
+            wal.append(A, 1, 600, true);
+            wal.poll().unwrap()
+        });
+        create.into_iter().for_each(|request| wal.run(request));
+        for index in 1..=frames_before {
+            wal.append(A, index, 600, true);
+            wal.run_all();
+        }
+        if frames_before > 0 {
+            wal.append(A, frames_before + 1, 600, true);
+        }
+        wal.disk.fail_sync(syncs_before);
+        let request = wal.poll().unwrap();
+        let result = execute(&wal.disk, request);
+        assert!(wal.log.complete(wal.now, result).is_err());
+        wal.disk.kill();
+        let (mut wal, mut found) = wal.reopen();
+        wal.append(A, 9, 10, true);
+        wal.run_all();
+        wal.disk.crash(Survival::Nothing);
+        found.push(9);
+        assert_eq!(wal.reopen().1, found, "{frames_before} frames, sync {syncs_before}");
     }
 }
 
