@@ -32,6 +32,11 @@ pub trait Disk: Send + Sync {
     /// Creates (or truncates) and preallocates `size` bytes that read as zero.
     fn create(&self, path: &str, size: u64) -> io::Result<FileId>;
 
+    /// Writes zeros over the first `size` bytes of a file just created, and syncs them: a later sync of
+    /// bytes among them depends on the bytes alone and not on the file system's own records, which an
+    /// ext4 that is failing may lose after it has reported success.
+    fn fill(&self, file: FileId, size: u64) -> io::Result<()>;
+
     fn size(&self, file: FileId) -> io::Result<u64>;
 
     /// Reads up to `buffer.len()` bytes; fewer only at the end of the file.

@@ -198,7 +198,14 @@ fn create_wal(disk: &dyn Disk, plan: &WalCreate) -> io::Result<FileId> {
     if disk.free_bytes()? < size.saturating_add(plan.free_bytes_min) {
         return Err(io::ErrorKind::StorageFull.into());
     }
-    let file = match disk.create(&plan.path, size) {
+    let filled = disk.create(&plan.path, size).and_then(|file| match disk.fill(file, size) {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            disk.close(file);
+            Err(error)
+        }
+    });
+    let file = match filled {
         Ok(file) => file,
         Err(error) => {
             // It may be there in part.
@@ -206,7 +213,6 @@ fn create_wal(disk: &dyn Disk, plan: &WalCreate) -> io::Result<FileId> {
             return Err(error);
         }
     };
-    disk.sync(file)?;
     let directory = plan.path.rsplit_once('/').map_or("", |(directory, _)| directory);
     disk.sync_dir(directory)?;
     Ok(file)

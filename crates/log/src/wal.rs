@@ -142,7 +142,7 @@ impl Wal {
         next_sequence: u32,
         end: WalPosition,
     ) -> Self {
-        files.roll(next_sequence, end, 0);
+        files.begin(next_sequence, end);
         Wal {
             files,
             write_bytes_max: config.write_bytes_max,

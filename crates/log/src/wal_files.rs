@@ -54,6 +54,10 @@ impl WalFile {
     }
 }
 
+/// Largest size of a file that somebody waits for before anything was written: it is filled with zeros
+/// first, and a start should not take as long as that takes for a file of the full size.
+const FIRST_FILE_BYTES: u32 = 4 << 20;
+
 /// `files` is never empty: the last one takes the next frame.
 pub(crate) struct WalFiles {
     directory: String,
@@ -82,6 +86,14 @@ impl WalFiles {
     /// The file that takes the next frame.
     pub(crate) fn last(&mut self) -> &mut WalFile {
         self.files.back_mut().expect("there is always a last file")
+    }
+
+    /// Opens the first sequence number of this life of the process: small, unless a slot is there.
+    pub(crate) fn begin(&mut self, sequence: u32, previous_end: WalPosition) {
+        self.roll(sequence, previous_end, 0);
+        if self.free.is_empty() {
+            self.last().capacity = self.file_bytes.min(FIRST_FILE_BYTES);
+        }
     }
 
     /// Closes the last file and opens the next sequence number, with room for a frame of

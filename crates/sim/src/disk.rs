@@ -288,6 +288,12 @@ impl Disk for FaultyDisk {
         Ok(file)
     }
 
+    fn fill(&self, file: FileId, size: u64) -> io::Result<()> {
+        self.inner.fill(file, size)?;
+        self.lock().synced(file);
+        Ok(())
+    }
+
     fn size(&self, file: FileId) -> io::Result<u64> {
         self.inner.size(file)
     }

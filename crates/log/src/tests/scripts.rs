@@ -239,6 +239,23 @@ fn when_it_is_quiet_the_mark_covers_the_last_write() {
     assert!(Log::open(&wal.disk, small_config()).is_err());
 }
 
+/// The first file is waited for, those behind it are made meanwhile.
+#[test]
+fn a_large_first_file_is_not_waited_for() {
+    let config = Config { wal_file_bytes: 16 << 20, ..small_config() };
+    let mut wal = Wal::new(config);
+    let mut sizes = Vec::new();
+    for bytes in [10, 2 << 20, 2 << 20] {
+        wal.append(A, sizes.len() as u64 + 1, bytes, true);
+        wal.run_all();
+        let paths = wal.disk.paths();
+        let size = |path: &String| wal.disk.contents(path).unwrap().len() >> 20;
+        sizes.push(paths.iter().map(size).collect::<Vec<_>>());
+    }
+    assert_eq!(sizes, [vec![4], vec![4, 16], vec![4, 16]]);
+    assert_eq!(wal.persisted(), [(1, 3)]);
+}
+
 #[test]
 fn the_next_file_is_made_ahead_of_need() {
     let mut wal = Wal::new(small_config());
