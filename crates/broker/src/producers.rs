@@ -52,9 +52,11 @@ pub enum Verdict {
     Duplicate {
         base_offset: u64,
     },
-    /// The very same batch is on its way (the client reconnected and repeated it). Its fate is not
-    /// known yet: let the client repeat it once more.
-    InFlight,
+    /// The very same batch is on its way to this offset (the client reconnected and repeated it). Its
+    /// fate is not known yet: answer both when it is.
+    InFlight {
+        base_offset: u64,
+    },
     /// A batch is missing before it, or it is older than what is remembered. Also a new epoch that
     /// does not start at sequence 0.
     OutOfOrder,
@@ -140,8 +142,9 @@ impl Producers {
         }
         let proposed = proposed.filter(|proposed| proposed.epoch == epoch);
         if let Some(proposed) = proposed {
-            if proposed.batches.iter().any(|batch| batch.is(base_sequence, last_sequence)) {
-                return Verdict::InFlight;
+            let mut batches = proposed.batches.iter();
+            if let Some(batch) = batches.find(|batch| batch.is(base_sequence, last_sequence)) {
+                return Verdict::InFlight { base_offset: batch.base_offset };
             }
         }
         let committed = committed.filter(|committed| committed.epoch == epoch);
@@ -396,7 +399,7 @@ mod tests {
             assert_eq!(producers.check(P, 0, batch.base_sequence, 2), Verdict::Accept);
             producers.propose(batch);
         }
-        assert_eq!(producers.check(P, 0, 2, 2), Verdict::InFlight);
+        assert_eq!(producers.check(P, 0, 2, 2), Verdict::InFlight { base_offset: 2 });
         producers.commit(&all[0]);
         assert_eq!(producers.check(P, 0, 0, 2), Verdict::Duplicate { base_offset: 0 });
         assert_eq!(producers.check(P, 0, 6, 2), Verdict::Accept);

@@ -383,6 +383,11 @@ impl Shard {
         }
     }
 
+    /// A shard of the node has no room: nothing new is stored.
+    pub(super) fn is_short_of_disk(&self) -> bool {
+        self.load.alarms.disk
+    }
+
     /// Refuses what a client wants to have stored while there is an alarm for the disk. Volatile copies
     /// of what is not acknowledged go on their way.
     pub(super) fn refuse_for_space(
@@ -390,7 +395,10 @@ impl Shard {
         from: ConnectionId,
         request: Request,
     ) -> Option<Request> {
-        if !self.load.alarms.disk {
+        // A producer's batch may be a repetition of what is stored: its stream knows.
+        let is_known_there =
+            matches!(&request, Request::Append { info, .. } if info.is_idempotent());
+        if !self.is_short_of_disk() || is_known_there {
             return Some(request);
         }
         let event = match request {

@@ -25,6 +25,15 @@ pub(super) struct PullRequest {
     pub auto_settle: bool,
 }
 
+/// What became of a batch that was not refused.
+enum Taken {
+    New(Appended),
+    /// A repetition of one that is not committed yet.
+    UnderWay(Appended),
+    /// A repetition of one that is: there is nothing to wait for, not even for room on the disk.
+    Before(Appended),
+}
+
 impl Shard {
     /// Sends a session's request where it belongs.
     pub(super) fn route_request(&mut self, from: ConnectionId, request: Request) {
@@ -262,19 +271,21 @@ impl Shard {
         batch: &Bytes,
         info: &BatchInfo,
     ) {
-        match self.try_append(stream, batch, info) {
-            Ok(appended) => {
-                let Some(group) = self.groups.get_mut(&stream.group()) else {
-                    return;
-                };
-                if let Some(token) = token {
-                    group.wait(Waiter::Appended { connection: from, token, appended });
-                }
+        let result = self.try_append(stream, batch, info);
+        let Some(token) = token else { return };
+        let group = self.groups.get_mut(&stream.group());
+        let waiter = |appended| Waiter::Appended { connection: from, token, appended };
+        match (result, group) {
+            (Ok(Taken::New(appended)), Some(group)) => group.wait(waiter(appended)),
+            (Ok(Taken::UnderWay(appended)), Some(group)) => {
+                group.wait_for_appends(waiter(appended));
             }
-            Err(refusal) => {
-                if let Some(token) = token {
-                    self.tell(from, Event::Appended { token, result: Err(refusal) });
-                }
+            (Ok(Taken::Before(appended)), _) => {
+                self.tell(from, Event::Appended { token, result: Ok(appended) });
+            }
+            (Ok(_), None) => {}
+            (Err(refusal), _) => {
+                self.tell(from, Event::Appended { token, result: Err(refusal) });
             }
         }
     }
@@ -284,7 +295,7 @@ impl Shard {
         stream: StreamId,
         batch: &Bytes,
         info: &BatchInfo,
-    ) -> Result<Appended, Refusal> {
+    ) -> Result<Taken, Refusal> {
         if batch.len() > ENTRY_BYTES_MAX {
             return Err(Refusal::TooLarge);
         }
@@ -308,15 +319,20 @@ impl Shard {
                 base_offset,
                 timestamp: self.now.wall,
             };
+            let is_full = self.is_short_of_disk();
             let state = self.live_stream(stream)?;
             let producers = state.producers.get_or_insert_default();
+            let known = |base_offset| Appended { base_offset, log_start, log_append_time: None };
             match producers.check(batch.producer_id, batch.epoch, batch.base_sequence, batch.count)
             {
-                Verdict::Accept => producers.propose(&batch),
-                Verdict::Duplicate { base_offset } => {
-                    return Ok(Appended { base_offset, log_start, log_append_time: None });
+                Verdict::Duplicate { base_offset } => return Ok(Taken::Before(known(base_offset))),
+                Verdict::InFlight { base_offset } => {
+                    return Ok(Taken::UnderWay(known(base_offset)));
                 }
-                Verdict::InFlight | Verdict::TooManyInFlight => return Err(Refusal::Busy),
+                // Also what follows a batch that was refused for space, and seems out of order.
+                Verdict::Accept | Verdict::OutOfOrder if is_full => return Err(Refusal::Busy),
+                Verdict::Accept => producers.propose(&batch),
+                Verdict::TooManyInFlight => return Err(Refusal::Busy),
                 // What came before may have gone to another leader by now.
                 Verdict::OutOfOrder | Verdict::InvalidEpoch if !self.may_read(stream.group()) => {
                     return Err(Refusal::NotLeader);
@@ -328,7 +344,7 @@ impl Shard {
         let group = self.groups.get_mut(&stream.group()).ok_or(Refusal::NotFound)?;
         let base_offset = group.add_batch(stream, batch, info.record_count, append_time);
         let log_append_time = append_time.map(Timestamp);
-        Ok(Appended { base_offset, log_start, log_append_time })
+        Ok(Taken::New(Appended { base_offset, log_start, log_append_time }))
     }
 
     fn read(

@@ -298,6 +298,71 @@ fn what_lies_here_of_a_peer_that_is_not_read_holds_nobody_up() {
     assert_eq!(node.shards[0].load().alarms, Alarms::default());
 }
 
+fn produce(stream: StreamId, sequence: i32) -> Request {
+    let mut builder = BatchBuilder::new(1);
+    builder.push(1, None, Some(&[b"value"]), &[]);
+    builder.set_producer(77, 0, sequence);
+    let batch = builder.finish(0, 0);
+    let info = batch::BatchHeader::new(&batch).and_then(|h| h.info()).expect("built here");
+    Request::Append { token: Some(sequence as u64), stream, batch, info }
+}
+
+fn appended(events: &[Event]) -> Vec<(Token, Result<u64, Refusal>)> {
+    let appended = events.iter().filter_map(|event| match event {
+        Event::Appended { token, result } => {
+            Some((*token, result.as_ref().map(|it| it.base_offset).map_err(|refusal| *refusal)))
+        }
+        _ => None,
+    });
+    appended.collect()
+}
+
+#[test]
+fn on_a_full_disk_a_producer_hears_of_what_is_stored_and_of_nothing_out_of_order() {
+    let disk = MemoryDisk::new();
+    let mut node = Node::open(&disk, 2);
+    let clients = [node.connect(0), node.connect(1)];
+    let streams = ["a", "b"].map(|name| node.queue(&clients[0], name));
+    assert_ne!(streams[0].group(), streams[1].group(), "one of each shard");
+    for stream in streams {
+        assert_eq!(appended(&node.ask(&clients[0], produce(stream, 0))), [(0, Ok(0))]);
+    }
+    disk.limit(Some(disk.used_bytes() + (256 << 10)));
+    while node.shards[0].load().alarms != DISK {
+        let route = Route { streams: vec![streams[0]], ..Route::default() };
+        let (token, content) = (Some(9), content(2000));
+        node.ask(&clients[0], Request::Publish { token, content, route, once: None });
+    }
+    for (client, stream) in clients.iter().flat_map(|client| streams.map(|of| (client, of))) {
+        for (sequence, expect) in [(0, Ok(0)), (1, Err(Refusal::Busy)), (2, Err(Refusal::Busy))] {
+            let answers = appended(&node.ask(client, produce(stream, sequence)));
+            assert_eq!(answers, [(sequence as u64, expect)], "{stream}");
+        }
+    }
+    disk.limit(None);
+    for _ in 0..20 {
+        pass(&mut node, 1_000);
+    }
+    assert_eq!(appended(&node.ask(&clients[0], produce(streams[1], 1))), [(1, Ok(1))]);
+    let refused = [(3, Err(Refusal::OutOfOrderSequence))];
+    assert_eq!(appended(&node.ask(&clients[0], produce(streams[1], 3))), refused);
+}
+
+#[test]
+fn a_batch_that_is_repeated_while_it_is_stored_is_answered_twice_with_one_offset() {
+    let disk = MemoryDisk::new();
+    let mut node = Node::open(&disk, 1);
+    let client = node.connect(0);
+    let stream = node.queue(&client, "a");
+    node.ask(&client, produce(stream, 0));
+    let twice = [produce(stream, 1), produce(stream, 1), produce(stream, 2)];
+    client.script.borrow_mut().requests.extend(twice);
+    node.shards[0].receive(node.now, client.id, &mut BytesMut::new());
+    assert_eq!(appended(&client.take()), [], "the disk has it all to do");
+    node.settle();
+    assert_eq!(appended(&client.take()), [(1, Ok(1)), (1, Ok(1)), (2, Ok(2))]);
+}
+
 #[test]
 fn a_node_that_stops_answers_first_what_it_has_taken() {
     let disk = MemoryDisk::new();
