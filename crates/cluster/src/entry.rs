@@ -25,6 +25,9 @@ const ONCE: u8 = 6;
 /// Bytes before the batch of an append.
 pub const APPEND_HEADER_BYTES: usize = 1 + 8 + 8 + 4;
 
+/// An entry may keep this part of its length as room that it does not need.
+const SPARE_SHARE_MAX: usize = 16;
+
 /// One operation of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -131,9 +134,14 @@ impl EntryWriter {
         self.bytes.extend_from_slice(part);
     }
 
-    /// The finished entry; the writer is empty again.
+    /// The finished entry; the writer is empty again. What it grew into in vain goes: the tail cache
+    /// keeps the entry, and counts its length.
     pub fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes)
+        let mut entry = std::mem::take(&mut self.bytes);
+        if entry.capacity() - entry.len() > entry.len() / SPARE_SHARE_MAX {
+            entry.shrink_to_fit();
+        }
+        entry
     }
 }
 

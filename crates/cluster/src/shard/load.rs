@@ -4,6 +4,8 @@
 //!
 //! Nothing here may wait for what only a stopped peer could bring: all that is counted on the incoming
 //! side goes away by itself, as publishes are committed and the frame whose turn it is becomes whole.
+//! That frame is read on only while publishes hold no more than their part of the budget: each that
+//! becomes whole is one more of them, and a disk that is slower than the peers would never catch up.
 //! Only what has come is counted, so that announcing much costs nobody anything. Small beginnings of
 //! frames are not counted; a connection has at most [`FRAME_BYTES_FREE`] of them.
 
@@ -60,7 +62,7 @@ pub(super) struct Load {
     /// Connections with anything outgoing.
     receivers: usize,
     /// Connections with a large frame that is not whole, in the order in which they began. While memory
-    /// is short only the first is read.
+    /// is short only the first is read, and it only while publishes leave room.
     partial: VecDeque<ConnectionId>,
     waiting_count: usize,
     memory_is_low: bool,
@@ -122,6 +124,12 @@ impl Load {
 
     fn is_over_input(&self) -> bool {
         self.used() >= self.side_bytes_max
+    }
+
+    /// True if even the frame whose turn it is has to wait: for publishes to be committed, which they are
+    /// without anything more being read.
+    fn is_over_publishes(&self) -> bool {
+        self.publishes >= self.side_bytes_max / 2
     }
 
     fn is_over_output(&self) -> bool {
@@ -195,8 +203,8 @@ impl Load {
         }
         self.incoming = self.incoming - held.incoming + bytes;
         held.incoming = bytes;
-        let is_first = self.partial.front() == Some(&id);
-        let waits = bytes > 0 && !is_first && self.is_over_input();
+        let has_turn = self.partial.front() == Some(&id) && !self.is_over_publishes();
+        let waits = bytes > 0 && !has_turn && self.is_over_input();
         self.set_waiting(held, waits, now);
     }
 
@@ -321,7 +329,11 @@ impl Shard {
         if self.load.waiting_count == 0 {
             return;
         }
-        let count = if self.load.is_over_input() { 1 } else { self.load.partial.len() };
+        let count = match (self.load.is_over_input(), self.load.is_over_publishes()) {
+            (false, _) => self.load.partial.len(),
+            (true, false) => 1,
+            (true, true) => return,
+        };
         let ids: Vec<ConnectionId> = self.load.partial.iter().take(count).copied().collect();
         for id in ids {
             if let Some(connection) = self.connections.get_mut(&id) {

@@ -288,6 +288,40 @@ fn large_frames_are_read_one_after_the_other_while_memory_is_short() {
 }
 
 #[test]
+fn while_publishes_hold_the_memory_not_even_the_first_frame_is_read_on() {
+    const MIB: usize = 1 << 20;
+    let disk = MemoryDisk::new();
+    let mut node = open_with(&disk, Limits { memory_bytes_max: 8 * MIB, ..Limits::default() });
+    let client = node.connect(0);
+    let stream = node.queue(&client, "q");
+    let peers: Vec<_> = (0..20).map(|_| peer(&mut node)).collect();
+    // The disk does nothing: each frame that becomes whole is a publish that stays.
+    let mut taken = 0;
+    for peer in &peers {
+        if !begin(&mut node, peer, 100 << 10) {
+            continue;
+        }
+        let route = Route { streams: vec![stream], ..Route::default() };
+        let publish =
+            Request::Publish { token: Some(3), content: content(MIB), route, once: None };
+        peer.1.borrow_mut().requests.push(publish);
+        begin(&mut node, peer, 0);
+        taken += 1;
+    }
+    let load = node.shards[0].load();
+    assert!(load.incoming_bytes + load.publish_bytes < 6 * MIB, "{load:?}");
+    assert!(load.waiting_count > 0 && taken >= 2, "{load:?}");
+    // Nothing more comes from them, and yet all goes on when the disk does.
+    node.settle();
+    assert_eq!((node.shards[0].load().publish_bytes, node.shards[0].load().waiting_count), (0, 0));
+    for peer in &peers {
+        begin(&mut node, peer, 0);
+    }
+    pass(&mut node, 200);
+    assert_eq!(node.shards[0].load(), LoadStats::default());
+}
+
+#[test]
 fn what_lies_here_of_a_peer_that_is_not_read_holds_nobody_up() {
     let disk = MemoryDisk::new();
     let mut node = open_with(&disk, Limits { memory_bytes_max: 256 << 10, ..Limits::default() });
