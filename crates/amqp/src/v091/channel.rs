@@ -193,6 +193,12 @@ impl AmqpSession {
             return Err(channel.incoming.unexpected());
         }
         if let Method::BasicPublish(publish) = method {
+            // Copies, see `content_header`.
+            let publish = BasicPublish {
+                exchange: publish.exchange.detached(),
+                routing_key: publish.routing_key.detached(),
+                ..publish
+            };
             channel.incoming = Incoming::Method(publish);
             return Ok(());
         }

@@ -201,11 +201,12 @@ fn put_table(out: &mut BytesMut, table: Option<TableView<'_>>) {
     out.extend_from_slice(raw);
 }
 
-/// A body on its way: none, one shared piece, or a copy that grows as pieces come.
+/// A body on its way: none, one shared piece that is all of it, or a copy that grows as pieces come. A
+/// piece that has to wait for others would keep what was received around it.
 #[derive(Debug)]
 pub struct BodyAssembly {
     missing: u64,
-    first: Bytes,
+    whole: Bytes,
     joined: BytesMut,
 }
 
@@ -216,23 +217,15 @@ pub struct BodyTooLong;
 impl BodyAssembly {
     /// `body_size` was checked against the limit by the caller; nothing is reserved for it.
     pub fn new(body_size: u64) -> Self {
-        BodyAssembly { missing: body_size, first: Bytes::new(), joined: BytesMut::new() }
+        BodyAssembly { missing: body_size, whole: Bytes::new(), joined: BytesMut::new() }
     }
 
     pub fn add(&mut self, piece: Bytes) -> Result<(), BodyTooLong> {
         self.missing = self.missing.checked_sub(piece.len() as u64).ok_or(BodyTooLong)?;
-        if piece.is_empty() {
-            return Ok(());
+        match self.missing == 0 && self.received() == 0 {
+            true => self.whole = piece,
+            false => self.joined.extend_from_slice(&piece),
         }
-        if self.first.is_empty() && self.joined.is_empty() {
-            self.first = piece;
-            return Ok(());
-        }
-        if !self.first.is_empty() {
-            let first = std::mem::take(&mut self.first);
-            self.joined.extend_from_slice(&first);
-        }
-        self.joined.extend_from_slice(&piece);
         Ok(())
     }
 
@@ -242,7 +235,7 @@ impl BodyAssembly {
 
     /// Bytes that have come so far.
     pub fn received(&self) -> usize {
-        self.first.len() + self.joined.len()
+        self.whole.len() + self.joined.len()
     }
 
     /// Bytes that it will have.
@@ -251,10 +244,10 @@ impl BodyAssembly {
     }
 
     pub fn finish(self) -> Bytes {
-        if self.joined.is_empty() {
-            return self.first;
+        match self.joined.is_empty() {
+            true => self.whole,
+            false => self.joined.freeze(),
         }
-        self.joined.freeze()
     }
 }
 

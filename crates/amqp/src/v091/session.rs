@@ -262,7 +262,9 @@ impl AmqpSession {
         if header.body_size == 0 {
             return self.basic_publish(number, publish, header.properties, Bytes::new(), ctx);
         }
-        channel.incoming.expect_body(publish, header.properties, header.body_size);
+        // A copy: a piece of what was received would keep all of it until the body is there.
+        let properties = Bytes::copy_from_slice(&header.properties);
+        channel.incoming.expect_body(publish, properties, header.body_size);
         self.announced_bytes += channel.incoming.announced();
         Ok(())
     }

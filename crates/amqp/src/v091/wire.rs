@@ -36,6 +36,11 @@ impl ShortString {
         Self::truncated(text)
     }
 
+    /// The same text in memory of its own, for what outlives the frame that it came in.
+    pub fn detached(&self) -> Self {
+        ShortString(Bytes::copy_from_slice(&self.0))
+    }
+
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("checked when this string was made")
     }

@@ -2,7 +2,8 @@
 //! session has to say in one vectored write, and ends when either side is through.
 //!
 //! Memory: an idle connection holds no read buffer. Reads go into a block shared by the shard and are
-//! split off it; only a frame that is not complete yet moves into a buffer of the connection's own.
+//! split off it; what a step leaves of them moves into a buffer of the connection's own, just as large,
+//! so that a peer that is not read on keeps no more than it is counted for.
 
 use super::shard_host::ShardHost;
 use crate::metrics::{CloseReason, Protocol};
@@ -19,10 +20,10 @@ use tokio::time::Instant;
 /// peer that is not read on.
 const READ_BYTES: usize = 64 << 10;
 const SCRATCH_BYTES: usize = 256 << 10;
+/// A rest up to this size never keeps a buffer with room for more.
+const REST_BYTES_SMALL: usize = 4 << 10;
 /// Pieces of one vectored write.
 const PIECES_PER_WRITE: usize = 64;
-/// A rest up to this size is copied out of the shared block, which can then be freed.
-const REST_BYTES_COPIED_MAX: usize = 4 << 10;
 /// How long a peer has to read what is left for it when its session is through. A peer that reads
 /// nothing would keep its connection for ever.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
@@ -88,7 +89,7 @@ async fn exchange(
         let appetite_back = wish.input && !had_appetite;
         had_appetite = wish.input;
         if wish.input && (appetite_back || progressed) && !input.is_empty() {
-            progressed = step(host, id, &mut input);
+            progressed = step(host, id, &mut input, true);
             continue;
         }
         tokio::select! {
@@ -96,13 +97,14 @@ async fn exchange(
                 if ready.is_err() {
                     return CloseReason::Peer;
                 }
+                let is_own = !input.is_empty();
                 match read(host, socket, &mut input) {
                     Ok(0) => return CloseReason::Peer,
                     Ok(count) => host.counts.borrow_mut().of(protocol).bytes_in += count as u64,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                     Err(_) => return CloseReason::Peer,
                 }
-                progressed = step(host, id, &mut input);
+                progressed = step(host, id, &mut input, is_own);
             }
             ready = socket.writable(), if !all_written => {
                 if ready.is_err() {
@@ -124,19 +126,29 @@ async fn until(at: Option<Instant>) {
 }
 
 /// Lets the session work on its input, then frees what it has used up. True if it used up any.
-fn step(host: &std::rc::Rc<ShardHost>, id: ConnectionId, input: &mut BytesMut) -> bool {
+/// `is_own`: the input lies in a buffer of the connection's own.
+fn step(
+    host: &std::rc::Rc<ShardHost>,
+    id: ConnectionId,
+    input: &mut BytesMut,
+    is_own: bool,
+) -> bool {
     host.drain();
     let now = host.now();
     let before = input.len();
     host.with_shard(|shard| shard.receive(now, id, input));
     host.pump_but(Some(id));
     let progressed = input.len() < before;
-    if input.is_empty() {
-        *input = BytesMut::new();
-    } else if input.len() <= REST_BYTES_COPIED_MAX {
-        *input = BytesMut::from(&input[..]);
+    if progressed || !is_own || input.len() <= REST_BYTES_SMALL {
+        keep_only(input);
     }
     progressed
+}
+
+/// Moves what is left of the input out of the block that it was read into. It would keep all of that,
+/// or of the large frame that it came behind, and the shard counts its length only.
+fn keep_only(input: &mut BytesMut) {
+    *input = BytesMut::from(&input[..]);
 }
 
 fn read(host: &ShardHost, socket: &TcpStream, input: &mut BytesMut) -> io::Result<usize> {
@@ -212,4 +224,19 @@ async fn say_goodbye(socket: &mut TcpStream) {
     };
     // Whether the peer was polite as well does not matter.
     let _ = tokio::time::timeout(LINGER, polite).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rest_keeps_nothing_of_the_frame_before_it() {
+        let mut input = BytesMut::with_capacity(1 << 20);
+        input.extend_from_slice(&[7; 600 << 10]);
+        let frame = input.split_to(590 << 10).freeze();
+        keep_only(&mut input);
+        assert_eq!((input.len(), input.capacity()), (10 << 10, 10 << 10));
+        assert!(frame.is_unique(), "nobody else holds its block");
+    }
 }

@@ -230,3 +230,17 @@ fn random_properties_never_panic() {
         let _ = BasicProperties::parse(&raw);
     }
 }
+
+#[test]
+fn a_piece_that_waits_for_others_keeps_nothing_of_what_was_received_around_it() {
+    let received = Bytes::from(vec![b'x'; 1000]);
+    let mut body = BodyAssembly::new(20);
+    body.add(received.slice(0..10)).expect("fits");
+    assert!(received.is_unique());
+    body.add(received.slice(10..20)).expect("fits");
+    assert!(received.is_unique() && body.is_complete());
+    assert_eq!(body.finish(), received.slice(0..20));
+    let mut body = BodyAssembly::new(20);
+    body.add(received.slice(0..20)).expect("fits");
+    assert_eq!(body.finish().as_ptr(), received.as_ptr(), "one piece is not copied");
+}

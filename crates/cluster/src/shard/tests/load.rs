@@ -302,8 +302,7 @@ fn while_publishes_hold_the_memory_not_even_the_first_frame_is_read_on() {
             continue;
         }
         let route = Route { streams: vec![stream], ..Route::default() };
-        let publish =
-            Request::Publish { token: Some(3), content: content(MIB), route, once: None };
+        let publish = Request::Publish { token: Some(3), content: content(MIB), route, once: None };
         peer.1.borrow_mut().requests.push(publish);
         begin(&mut node, peer, 0);
         taken += 1;
