@@ -17,9 +17,6 @@ use std::collections::{HashMap, VecDeque};
 
 const FORMAT: u8 = 2;
 
-/// Without `forgotten_below`: any sequence is taken of a producer that is not known.
-const FORMAT_LENIENT: u8 = 1;
-
 /// Batches remembered per producer: what a Java producer has in flight at most
 /// (`max.in.flight.requests.per.connection` of an idempotent producer).
 pub const BATCHES_MAX: usize = 5;
@@ -123,6 +120,10 @@ impl Producers {
 
     pub fn is_empty(&self) -> bool {
         self.committed.is_empty()
+    }
+
+    pub fn knows(&self, producer_id: i64) -> bool {
+        self.committed.contains_key(&producer_id) || self.proposed.contains_key(&producer_id)
     }
 
     /// On the leader, before a batch of `count` records (1 or more) is proposed.
@@ -289,13 +290,8 @@ impl Producers {
 
     pub fn decode(input: &mut &[u8]) -> Result<Self, SnapshotError> {
         let mut producers = Producers::new();
-        producers.forgotten_below = match input.first() {
-            Some(&FORMAT_LENIENT) => take_format(input, FORMAT_LENIENT).map(|()| i64::MAX)?,
-            _ => {
-                take_format(input, FORMAT)?;
-                take_signed(input)?
-            }
-        };
+        take_format(input, FORMAT)?;
+        producers.forgotten_below = take_signed(input)?;
         for _ in 0..take_count(input, 4)? {
             let id = take_signed(input)?;
             let epoch = take_signed_as(input)?;
@@ -456,7 +452,5 @@ mod tests {
             Producers::decode(&mut &[2, 0, 1, 0, 0, 0, 6][..]).unwrap_err(),
             SnapshotError::BadValue
         );
-        let lenient = Producers::decode(&mut &[FORMAT_LENIENT, 0][..]).unwrap();
-        assert_eq!(lenient.check(P, 0, 42, 1), Verdict::Accept);
     }
 }

@@ -33,6 +33,8 @@ pub struct Topic {
     /// One per partition.
     pub(crate) streams: Vec<u64>,
     pub settings: TopicSettings,
+    /// Numbers below this had been given to producers before the topic was made.
+    pub first_producer: i64,
 }
 
 impl Topic {

@@ -88,7 +88,9 @@ impl Metadata {
             .collect();
         let raw = streams.iter().map(|stream| stream.raw()).collect();
         self.by_topic_id.insert(TopicId(id), (namespace, name.clone()));
-        self.durable.topics.insert((namespace, name), Topic { id, streams: raw, settings });
+        let first_producer = self.durable.next_producer_id;
+        let topic = Topic { id, streams: raw, settings, first_producer };
+        self.durable.topics.insert((namespace, name), topic);
         Ok(Outcome::TopicCreated { id: TopicId(id), streams })
     }
 

@@ -34,6 +34,13 @@ enum Taken {
     Before(Appended),
 }
 
+/// What a producer's batch is to what its stream has of it, and at which offset.
+enum Repetition {
+    No,
+    OfStored(u64),
+    OfProposed(u64),
+}
+
 impl Shard {
     /// Sends a session's request where it belongs.
     pub(super) fn route_request(&mut self, from: ConnectionId, request: Request) {
@@ -299,13 +306,15 @@ impl Shard {
         if batch.len() > ENTRY_BYTES_MAX {
             return Err(Refusal::TooLarge);
         }
-        let stamps = match self.metadata.stream_owner(stream) {
+        let topic = match self.metadata.stream_owner(stream) {
             Some(StreamOwner::Topic { namespace, name, .. }) => {
-                let topic = self.metadata.topic(*namespace, name);
-                topic.is_some_and(|topic| topic.settings.log_append_time == Some(true))
+                self.metadata.topic(*namespace, name)
             }
-            _ => false,
+            _ => None,
         };
+        let stamps = topic.is_some_and(|topic| topic.settings.log_append_time == Some(true));
+        // It may have written to an earlier topic of that name, and goes on counting.
+        let counts_on = topic.is_some_and(|topic| info.producer_id < topic.first_producer);
         let append_time = stamps.then_some(self.now.wall.0);
         let state = self.live_stream(stream)?;
         let log_start = state.start;
@@ -319,32 +328,47 @@ impl Shard {
                 base_offset,
                 timestamp: self.now.wall,
             };
-            let is_full = self.is_short_of_disk();
-            let state = self.live_stream(stream)?;
-            let producers = state.producers.get_or_insert_default();
             let known = |base_offset| Appended { base_offset, log_start, log_append_time: None };
-            match producers.check(batch.producer_id, batch.epoch, batch.base_sequence, batch.count)
-            {
-                Verdict::Duplicate { base_offset } => return Ok(Taken::Before(known(base_offset))),
-                Verdict::InFlight { base_offset } => {
-                    return Ok(Taken::UnderWay(known(base_offset)));
-                }
-                // Also what follows a batch that was refused for space, and seems out of order.
-                Verdict::Accept | Verdict::OutOfOrder if is_full => return Err(Refusal::Busy),
-                Verdict::Accept => producers.propose(&batch),
-                Verdict::TooManyInFlight => return Err(Refusal::Busy),
-                // What came before may have gone to another leader by now.
-                Verdict::OutOfOrder | Verdict::InvalidEpoch if !self.may_read(stream.group()) => {
-                    return Err(Refusal::NotLeader);
-                }
-                Verdict::OutOfOrder => return Err(Refusal::OutOfOrderSequence),
-                Verdict::InvalidEpoch => return Err(Refusal::InvalidProducerEpoch),
+            match self.check_producer(stream, &batch, counts_on)? {
+                Repetition::No => {}
+                Repetition::OfStored(offset) => return Ok(Taken::Before(known(offset))),
+                Repetition::OfProposed(offset) => return Ok(Taken::UnderWay(known(offset))),
             }
         }
         let group = self.groups.get_mut(&stream.group()).ok_or(Refusal::NotFound)?;
         let base_offset = group.add_batch(stream, batch, info.record_count, append_time);
         let log_append_time = append_time.map(Timestamp);
         Ok(Taken::New(Appended { base_offset, log_start, log_append_time }))
+    }
+
+    /// Proposes a batch of an idempotent producer, unless it is there already or may not come now.
+    /// `counts_on`: a producer of which the stream knows nothing need not begin with sequence 0.
+    fn check_producer(
+        &mut self,
+        stream: StreamId,
+        batch: &ProducerBatch,
+        counts_on: bool,
+    ) -> Result<Repetition, Refusal> {
+        let is_full = self.is_short_of_disk();
+        let producers = self.live_stream(stream)?.producers.get_or_insert_default();
+        let id = batch.producer_id;
+        match producers.check(id, batch.epoch, batch.base_sequence, batch.count) {
+            Verdict::Duplicate { base_offset } => return Ok(Repetition::OfStored(base_offset)),
+            Verdict::InFlight { base_offset } => return Ok(Repetition::OfProposed(base_offset)),
+            // Also what follows a batch that was refused for space, and seems out of order.
+            Verdict::Accept | Verdict::OutOfOrder if is_full => return Err(Refusal::Busy),
+            Verdict::Accept => {}
+            Verdict::OutOfOrder if counts_on && !producers.knows(id) => {}
+            Verdict::TooManyInFlight => return Err(Refusal::Busy),
+            // What came before may have gone to another leader by now.
+            Verdict::OutOfOrder | Verdict::InvalidEpoch if !self.may_read(stream.group()) => {
+                return Err(Refusal::NotLeader);
+            }
+            Verdict::OutOfOrder => return Err(Refusal::OutOfOrderSequence),
+            Verdict::InvalidEpoch => return Err(Refusal::InvalidProducerEpoch),
+        }
+        self.live_stream(stream)?.producers.get_or_insert_default().propose(batch);
+        Ok(Repetition::No)
     }
 
     fn read(

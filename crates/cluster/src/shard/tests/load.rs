@@ -1,5 +1,6 @@
 //! What a shard does when the disk or the memory runs short, and that it is over by itself.
 
+use super::producers::{appended, produce};
 use super::*;
 use koine_broker::message::Annotation;
 use koine_broker::metadata::{SessionId, SubscriptionOptions};
@@ -331,25 +332,6 @@ fn what_lies_here_of_a_peer_that_is_not_read_holds_nobody_up() {
     assert_eq!(node.shards[0].load().alarms, Alarms::default());
 }
 
-fn produce(stream: StreamId, sequence: i32) -> Request {
-    let mut builder = BatchBuilder::new(1);
-    builder.push(1, None, Some(&[b"value"]), &[]);
-    builder.set_producer(77, 0, sequence);
-    let batch = builder.finish(0, 0);
-    let info = batch::BatchHeader::new(&batch).and_then(|h| h.info()).expect("built here");
-    Request::Append { token: Some(sequence as u64), stream, batch, info }
-}
-
-fn appended(events: &[Event]) -> Vec<(Token, Result<u64, Refusal>)> {
-    let appended = events.iter().filter_map(|event| match event {
-        Event::Appended { token, result } => {
-            Some((*token, result.as_ref().map(|it| it.base_offset).map_err(|refusal| *refusal)))
-        }
-        _ => None,
-    });
-    appended.collect()
-}
-
 #[test]
 fn on_a_full_disk_a_producer_hears_of_what_is_stored_and_of_nothing_out_of_order() {
     let disk = MemoryDisk::new();
@@ -379,21 +361,6 @@ fn on_a_full_disk_a_producer_hears_of_what_is_stored_and_of_nothing_out_of_order
     assert_eq!(appended(&node.ask(&clients[0], produce(streams[1], 1))), [(1, Ok(1))]);
     let refused = [(3, Err(Refusal::OutOfOrderSequence))];
     assert_eq!(appended(&node.ask(&clients[0], produce(streams[1], 3))), refused);
-}
-
-#[test]
-fn a_batch_that_is_repeated_while_it_is_stored_is_answered_twice_with_one_offset() {
-    let disk = MemoryDisk::new();
-    let mut node = Node::open(&disk, 1);
-    let client = node.connect(0);
-    let stream = node.queue(&client, "a");
-    node.ask(&client, produce(stream, 0));
-    let twice = [produce(stream, 1), produce(stream, 1), produce(stream, 2)];
-    client.script.borrow_mut().requests.extend(twice);
-    node.shards[0].receive(node.now, client.id, &mut BytesMut::new());
-    assert_eq!(appended(&client.take()), [], "the disk has it all to do");
-    node.settle();
-    assert_eq!(appended(&client.take()), [(1, Ok(1)), (1, Ok(1)), (2, Ok(2))]);
 }
 
 #[test]
