@@ -131,6 +131,16 @@ impl Records {
         }
     }
 
+    /// A batch carries the epoch of a leader that there has been by now.
+    pub fn check_epoch(&self, base: u64, epoch: i32, now: i32) -> Checked {
+        match epoch {
+            epoch if epoch < 1 || epoch > now => violation(format!(
+                "the batch at {base} is not what was read or written: of epoch {epoch}, and now is {now}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// A batch was read: a later reader finds the same bytes.
     pub fn observe_batch(&mut self, base: u64, checksum: u32) -> Checked {
         match self.batches.insert(base, checksum) {

@@ -51,6 +51,9 @@ fn one_value_at_one_offset_and_only_what_was_sent() {
 #[test]
 fn a_batch_never_changes_but_by_being_lost() {
     let mut records = queue(3).records;
+    assert_eq!(records.check_epoch(1, 3, 3), Ok(()));
+    broken(records.check_epoch(1, 4, 3), "of epoch 4");
+    broken(records.check_epoch(1, 0, 3), "of epoch 0");
     assert_eq!(records.observe_batch(1, 77), Ok(()));
     broken(records.observe_batch(1, 78), "is not what was read there before");
     records.doubt(0);

@@ -526,7 +526,9 @@ impl World {
         }
         for bytes in &read.batches {
             if let Ok(header) = batch::BatchHeader::new(bytes) {
-                let noted = model.records.observe_batch(header.base_offset(), crc32c(bytes));
+                let (base, epoch) = (header.base_offset(), header.leader_epoch());
+                let noted = model.records.check_epoch(base, epoch, read.bounds.epoch);
+                let noted = noted.and_then(|()| model.records.observe_batch(base, crc32c(bytes)));
                 noted.map_err(|error| model.name_it(error))?;
             }
         }
