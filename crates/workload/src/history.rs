@@ -49,12 +49,22 @@ pub struct Sink {
 pub enum Promise {
     /// Nothing, and it is never acknowledged (MQTT QoS 0).
     Nothing,
+    /// Nothing that an answer would tell: the broker publishes it at QoS 1 if the connection ends without
+    /// goodbye, and again if it is killed before it has noted that (MQTT 5 §3.1.2.5, §4.3.2).
+    Will,
     /// It is stored; a repetition by the client may be stored again (MQTT QoS 1).
     AtLeastOnce,
     /// It is stored, and once, however often the client repeats it (MQTT QoS 2).
     ExactlyOnce,
     /// It is stored, and once: the client does not repeat it, or with a sequence number.
     Once,
+}
+
+impl Promise {
+    /// What was acknowledged has to be there.
+    pub fn is_due(self) -> bool {
+        !matches!(self, Promise::Nothing | Promise::Will)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

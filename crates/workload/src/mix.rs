@@ -260,6 +260,11 @@ impl Mix {
         self.options.rules.refuses = true;
     }
 
+    /// The broker was killed: see [`Rules::repeats_wills`].
+    pub fn expect_wills_again(&mut self) {
+        self.options.rules.repeats_wills = true;
+    }
+
     pub fn history(&self) -> &History {
         &self.history
     }

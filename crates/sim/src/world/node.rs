@@ -143,6 +143,7 @@ impl World {
                 Err(error) => return violation(format!("the node cannot start: {error}")),
             }
             self.mark(Mark::CrashInRecovery);
+            self.expect_wills_again();
             let how = self.any_crash();
             self.lose_power(how);
         }
@@ -289,6 +290,7 @@ impl World {
             _ => Mark::CrashTearing,
         });
         self.note(|| format!("crash: {how:?}"));
+        self.expect_wills_again();
         // Longer than the slowest write between an acknowledgement and its flush.
         let slowest = self.options.disk_us * 60 * SLOWNESS;
         let grace = self.options.relaxed_flush_after_us + slowest;
@@ -303,6 +305,13 @@ impl World {
         self.make_room();
         self.lose_power(how);
         self.open()
+    }
+
+    /// The node is not told when it ends.
+    fn expect_wills_again(&mut self) {
+        if let Some(wires) = &mut self.wire {
+            wires.mix().expect_wills_again();
+        }
     }
 
     fn forget_clients(&mut self) {

@@ -116,6 +116,7 @@ fn run_one(load: &Load, run: u32, questions: &Receiver<()>) -> bool {
         body_bytes_max: BODY_BYTES_MAX,
         ..MixOptions::new(u64::from(run))
     });
+    mix.expect_wills_again();
     let mut following = Following { load, host: TcpHost::new(nowhere()), life: None };
     loop {
         match questions.try_recv() {

@@ -2,7 +2,7 @@
 
 use super::writes::{offset_of, Place};
 use super::{Kind, Verdict};
-use crate::history::{Process, Promise, Read};
+use crate::history::{Process, Read};
 use crate::value::Value;
 use std::collections::{BTreeMap, HashMap};
 
@@ -60,7 +60,7 @@ fn check_missing(place: &Place<'_, '_>, by_offset: &BTreeMap<i64, Value>, verdic
     let highest = place.reads().iter().filter_map(|(read, _)| offset_of(read)).max();
     let highest = highest.map_or(-1, |(offset, _)| offset);
     for (write, offset) in place.acknowledged() {
-        if write.promise == Promise::Nothing || seen.contains(&write.value) {
+        if !write.promise.is_due() || seen.contains(&write.value) {
             continue;
         }
         let kind = match offset {

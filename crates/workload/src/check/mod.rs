@@ -74,6 +74,9 @@ pub struct Rules {
     /// refused, and therefore sent again, the place in the order is that of the last try: what a PUBACK
     /// or PUBREC of 0x80 or above refuses, the broker never had to send on (MQTT 5 §3.5.2.1, §4.3.3, §4.6).
     pub refuses: bool,
+    /// The broker was killed, and may have published a will before that and again after it: it publishes
+    /// a will and then removes it (MQTT 5 §3.1.2.5), and at QoS 1 may do so twice (§4.3.2).
+    pub repeats_wills: bool,
 }
 
 /// How much there was to judge. A run that judged nothing proves nothing.

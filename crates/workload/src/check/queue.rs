@@ -3,12 +3,12 @@
 
 use super::writes::Place;
 use super::{Kind, Verdict};
-use crate::history::{How, Promise};
+use crate::history::How;
 use crate::value::Value;
 use std::collections::HashSet;
 
 pub fn check(place: &Place<'_, '_>, verdict: &mut Verdict) {
-    place.check_lost(|write| write.promise != Promise::Nothing, verdict);
+    place.check_lost(|write| write.promise.is_due(), verdict);
     let flagged = |how: &How| matches!(how, How::Delivered { redelivered: true });
     place.check_repeats(|read| (!flagged(&read.how)).then_some(Kind::NotFlagged), verdict);
     // Consumers race, and what comes again comes late; the rest is first in, first out. Of what is there

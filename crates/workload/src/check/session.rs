@@ -3,11 +3,11 @@
 
 use super::writes::Place;
 use super::{Kind, Verdict};
-use crate::history::{How, Promise, Read};
+use crate::history::{How, Read};
 
 pub fn check(place: &Place<'_, '_>, qos: u8, verdict: &mut Verdict) {
     // QoS 0, of either side, promises nothing.
-    place.check_lost(|write| qos > 0 && write.promise != Promise::Nothing, verdict);
+    place.check_lost(|write| qos > 0 && write.promise.is_due(), verdict);
     let again = |read: &Read| match read.how {
         How::Pushed { qos: 1, dup: true } => None,
         How::Pushed { qos: 1, .. } => Some(Kind::NotFlagged),

@@ -74,6 +74,7 @@ fn history(script: &str) -> History {
                 let route = route(&mut history, words[2]);
                 let promise = match words[3] {
                     "none" => Promise::Nothing,
+                    "will" => Promise::Will,
                     "least" => Promise::AtLeastOnce,
                     "exactly" => Promise::ExactlyOnce,
                     _ => Promise::Once,
@@ -213,7 +214,7 @@ fn queues() {
 
 #[test]
 fn what_may_have_been_refused_takes_the_place_of_its_last_try() {
-    let refuses = Rules { refuses: true };
+    let refuses = Rules { refuses: true, ..Rules::default() };
     let two = "w 1.1 s2 exactly; w 1.2 s2 exactly;";
     let read = "ok 1.1; ok 1.2; s 2 1.2; s 2 1.1";
     assert_eq!(kinds(&format!("{two} unheard 1.1; {read}"), refuses), []);
@@ -221,6 +222,15 @@ fn what_may_have_been_refused_takes_the_place_of_its_last_try() {
     // Not repeated, or by a client that cannot be told.
     assert_eq!(kinds(&format!("{two} {read}"), refuses), [Kind::Reordered]);
     assert_eq!(kinds(&format!("{two} again 1.1; {read}"), refuses), [Kind::Reordered]);
+}
+
+#[test]
+fn a_will_comes_twice_only_over_a_crash() {
+    let twice = "w 1.1 s1 will; lost 1.1; s 1 1.1; s 1 1.1";
+    assert_eq!(kinds(twice, Rules::default()), [Kind::NotFlagged]);
+    let lenient = Rules { repeats_wills: true, ..Rules::default() };
+    assert_eq!(kinds(twice, lenient), []);
+    assert_eq!(kinds("w 1.1 s1 none; lost 1.1; s 1 1.1; s 1 1.1", lenient), [Kind::NotFlagged]);
 }
 
 #[test]
@@ -304,7 +314,7 @@ fn sessions() {
         "w 1.1 s2 exactly; again 1.1; ok 1.1; s 2 1.1; s 2 1.1",
         "w 1.1 s2 least; again 1.1; ok 1.1; s 2 1.1; s 2 1.1",
     );
-    let refuses = Rules { refuses: true };
+    let refuses = Rules { refuses: true, ..Rules::default() };
     let repeated = "w 1.1 s2 exactly; unheard 1.1; ok 1.1; s 2 1.1; s 2 1.1";
     assert_eq!(kinds(repeated, refuses), []);
     assert_eq!(kinds(repeated, Rules::default()), [Kind::Duplicated]);

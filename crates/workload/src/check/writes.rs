@@ -76,8 +76,11 @@ impl<'w, 'a> Place<'w, 'a> {
         })
     }
 
-    /// True if the client's own repetition may have been stored a second time.
+    /// True if the client's own repetition, or the broker's of a will, may have been stored a second time.
     pub fn may_be_stored_again(&self, write: &Write) -> bool {
+        if write.promise == Promise::Will {
+            return self.writes.rules.repeats_wills;
+        }
         let history = self.writes.history;
         // Copies for QoS 0 are not stored: nobody remembers that they were sent.
         let is_volatile = history.sinks[self.sink].kind == SinkKind::Session { qos: 0 };
@@ -86,7 +89,7 @@ impl<'w, 'a> Place<'w, 'a> {
                 Promise::AtLeastOnce => true,
                 Promise::ExactlyOnce => is_volatile || self.may_have_been_refused(write),
                 Promise::Once => history.routes[write.route].copies.contains(&self.sink),
-                Promise::Nothing => false,
+                Promise::Nothing | Promise::Will => false,
             }
     }
 

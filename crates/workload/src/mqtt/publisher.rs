@@ -39,7 +39,7 @@ pub struct Publisher {
     version: Version,
     client: String,
     topics: Vec<Topic>,
-    /// Where its wills go: one of its own for every connection, published once or never.
+    /// Where its wills go: one of its own for every connection, published if it ends without goodbye.
     will: Topic,
     open_will: Option<WriteId>,
     packets: Option<Packets>,
@@ -198,7 +198,7 @@ impl Publisher {
         self.counter += 1;
         let value = Value { process: self.process, counter: self.counter };
         let (at, lane) = (step.moment(), u64::from(self.connection) << 2 | 3);
-        let write = step.history.write(at, value, self.will.route, Promise::Nothing, lane);
+        let write = step.history.write(at, value, self.will.route, Promise::Will, lane);
         self.open_will = Some(write);
         Some(value.body(step.run, 0, 0))
     }
