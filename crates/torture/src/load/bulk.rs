@@ -75,7 +75,11 @@ impl Topic {
         bytes: u64,
         stop: impl Fn() -> bool,
     ) -> io::Result<Duration> {
-        Asking::open(address)?.create_topic(&self.name, 1)?;
+        let mut asking = Asking::open(address)?;
+        asking.create_topic(&self.name, 1)?;
+        if self.batches > 0 {
+            self.adopt(&mut asking)?;
+        }
         let mut connection = Connection::open(address, kafka::measure)?;
         let mut batch = self.template();
         let (start, target) = (Instant::now(), self.bytes() + bytes);
@@ -103,6 +107,26 @@ impl Topic {
             }
         }
         Ok(start.elapsed())
+    }
+
+    /// What was under way when the broker ended may be stored without an acknowledgement. It counts, if it is what
+    /// was sent.
+    fn adopt(&mut self, asking: &mut Asking) -> io::Result<()> {
+        let (acknowledged, mut known) = (self.batches, u64::MAX);
+        while known != self.batches {
+            known = self.batches;
+            let offset = known * RECORDS_PER_BATCH;
+            for fetched in asking.fetch(&self.name, &[offset], FETCH_BYTES)? {
+                if fetched.code != 0 {
+                    return Err(broken(format!("Fetch error {} at {offset}", fetched.code)));
+                }
+                self.batches = self.check(fetched.batches, self.batches)?;
+            }
+        }
+        match self.batches - acknowledged <= WINDOW as u64 {
+            true => Ok(()),
+            false => Err(broken(format!("{} batches beyond {acknowledged}", self.batches))),
+        }
     }
 
     /// Reads everything from the start and checks each batch.
