@@ -8,7 +8,9 @@ use crate::runtime::node_file;
 use crate::terminal::{self, Style};
 use koine_broker::limits::Limits;
 use koine_broker::metadata::StreamOwner;
-use koine_cluster::doctor::{examine, repair, shard_directory, Affected, Finding, Remedy, Report};
+use koine_cluster::doctor::{
+    examine, repair, shard_directory, Affected, Finding, Remedy, Report, Shared,
+};
 use koine_cluster::Layout;
 use serde_json::{json, Value};
 use std::io::{IsTerminal, Write};
@@ -27,6 +29,9 @@ pub fn run(command: &DoctorCommand, data: &Path, out: &mut dyn Write) -> Result<
     let node = node_file::look(data).map_err(|error| error.to_string())?;
     let layout = Layout { shard_count: node.shard_count };
     let report = check(&RealDisk::reader(data), layout)?;
+    if command.repair {
+        refuse_shared(&report)?;
+    }
     let treatment = match command.repair && !report.findings.is_empty() {
         true => Some(treat(data, layout, &report)?),
         false => None,
@@ -41,6 +46,24 @@ pub fn run(command: &DoctorCommand, data: &Path, out: &mut dyn Write) -> Result<
         true => ExitCode::SUCCESS,
         false => ExitCode::from(EXIT_DAMAGE),
     })
+}
+
+/// A repair changes what entries hold, and the other replicas of their groups would not know.
+fn refuse_shared(report: &Report) -> Result<(), String> {
+    let Some(Shared { group, voters }) = report.shared.first() else { return Ok(()) };
+    let who = match voters.is_empty() {
+        true => "other nodes".to_owned(),
+        false => {
+            let voters: Vec<String> = voters.iter().map(u64::to_string).collect();
+            format!("nodes {}", voters.join(", "))
+        }
+    };
+    Err(format!(
+        "not repaired, and nothing was changed: group {} of this directory is kept by {who}, and a repair of \
+         one replica would make it differ from the others. Replace this node by an empty one: it is sent \
+         what the others have",
+        group.0
+    ))
 }
 
 /// What `--repair` did.
@@ -266,4 +289,22 @@ fn to_json(data: &Path, report: &Report, treatment: Option<&Treatment>) -> Value
         });
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use koine_base::GroupId;
+
+    #[test]
+    fn a_replica_of_what_others_keep_is_not_repaired() {
+        let refusal = |shared: Vec<Shared>| {
+            refuse_shared(&Report { shared, ..Report::default() }).err().unwrap_or_default()
+        };
+        assert_eq!(refusal(Vec::new()), "");
+        let three = Shared { group: GroupId(1), voters: vec![1, 2, 3] };
+        assert!(refusal(vec![three]).contains("group 1 of this directory is kept by nodes 1, 2, 3"));
+        let unknown = Shared { group: GroupId::METADATA, voters: Vec::new() };
+        assert!(refusal(vec![unknown]).contains("group 0 of this directory is kept by other nodes"));
+    }
 }

@@ -2,12 +2,16 @@
 //! which offsets. It must never change anything; what it cannot know it says so.
 
 mod repair;
+mod voters;
 
 pub use repair::{repair, Remedy};
+pub use voters::Shared;
 
 use crate::entry::{operations, Operation, APPEND_HEADER_BYTES};
 use crate::layout::Layout;
-use crate::shard::doctor::{decode_commands, decode_metadata, is_entry, stream_ends};
+use crate::shard::doctor::{
+    decode_commands, decode_metadata, is_entry, stream_ends, without_incarnation,
+};
 use bytes::Bytes;
 use koine_base::disk::Disk;
 use koine_base::{GroupId, ShardId, StreamId};
@@ -16,6 +20,7 @@ use koine_broker::limits::Limits;
 use koine_broker::metadata::{Effects, Metadata, MetadataLimits, StreamOwner};
 use koine_log::{inspect, Config, Fault, GroupCheckpoint, OpenError, Seen, HOLE_BYTES};
 use std::collections::BTreeMap;
+use voters::VotersSeen;
 
 /// Offsets of one stream that are gone, or cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +51,9 @@ pub struct Finding {
 #[derive(Debug, Default)]
 pub struct Report {
     pub findings: Vec<Finding>,
+    /// With these groups' other replicas a repair would not agree: only where there are none may the
+    /// node be repaired.
+    pub shared: Vec<Shared>,
     pub files: u64,
     pub bytes: u64,
 }
@@ -79,6 +87,7 @@ pub fn examine(
         let inspection = inspect(disk, &config, &mut |seen| watch.see(seen, progress))?;
         report.files += inspection.files;
         report.bytes += inspection.bytes;
+        report.shared.extend(watch.voters.shared());
         watch.finish();
         let mut damage = watch.damage.into_iter();
         for found in inspection.findings {
@@ -117,7 +126,7 @@ pub fn examine(
         }
     }
     for affected in report.findings.iter_mut().flat_map(|finding| &mut finding.affected) {
-        affected.owner = names.owner(affected.stream);
+        affected.owner = names.owner(without_incarnation(affected.stream));
     }
     Ok(report)
 }
@@ -188,6 +197,7 @@ struct Watch<'n> {
     ends: BTreeMap<StreamId, u64>,
     /// Newest index and term of each group.
     newest: BTreeMap<GroupId, (u64, u64)>,
+    voters: VotersSeen,
     damage: Vec<Damage>,
 }
 
@@ -199,6 +209,7 @@ impl Watch<'_> {
             Seen::Stream(..) => {}
             Seen::Frame { group, kind, term, index, payload } => {
                 self.note_index(group, index, term);
+                self.voters.frame(group, kind, index, payload);
                 if !is_entry(kind) {
                     return;
                 }
@@ -215,6 +226,7 @@ impl Watch<'_> {
     fn group(&mut self, checkpoint: &GroupCheckpoint) {
         let newest = (checkpoint.applied_index, checkpoint.applied_term);
         self.newest.insert(checkpoint.group, newest);
+        self.voters.checkpoint(checkpoint);
         if checkpoint.group != GroupId::METADATA {
             for (stream, end) in stream_ends(&checkpoint.blob) {
                 self.reaches(stream, end);

@@ -587,6 +587,11 @@ pub fn changed(before: &Configuration, change: &ConfChangeV2) -> Configuration {
     node.apply_conf_change(change).map_or_else(|_| before.clone(), store::configuration)
 }
 
+/// [`changed`] by a change as it is stored; `None` if it is none.
+pub fn changed_by(before: &Configuration, change: &[u8]) -> Option<Configuration> {
+    Some(changed(before, &ConfChangeV2::parse_from_bytes(change).ok()?))
+}
+
 fn from_leader(kind: MessageType) -> bool {
     matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot)
 }

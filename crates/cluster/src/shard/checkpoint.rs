@@ -192,6 +192,11 @@ pub(super) fn decode_group(
     }
 }
 
+/// Who voted in a data group.
+pub(super) fn decode_configuration(bytes: &[u8]) -> Result<Configuration, UnreadableCheckpoint> {
+    Ok(take::<GroupHead>(bytes)?.0.configuration)
+}
+
 fn decode_streams(
     group: &mut DataGroup,
     streams: Vec<StreamState>,

@@ -1,10 +1,12 @@
 //! Damage, seen by a running shard; and reading what a shard wrote without being one, for the examination
 //! of damaged data.
 
-use super::checkpoint::{decode_control, decode_ends};
-use super::commit::FRAME_ENTRY;
+use super::checkpoint::{decode_configuration, decode_control, decode_ends};
+use super::commit::{FRAME_CHANGE, FRAME_COMMIT, FRAME_ENTRY, FRAME_INSTALLED, FRAME_PIECE};
+use super::installing::{is_staging, staged};
 use super::Shard;
-use koine_base::StreamId;
+use crate::consensus::Configuration;
+use koine_base::{GroupId, StreamId};
 use koine_broker::metadata::{Command, Metadata, MetadataLimits, StreamOwner};
 use std::collections::BTreeSet;
 
@@ -32,6 +34,36 @@ pub(crate) fn decode_commands(payload: &[u8]) -> Option<Vec<Command>> {
 pub(crate) fn stream_ends(blob: &[u8]) -> Vec<(StreamId, u64)> {
     decode_ends(blob).unwrap_or_default()
 }
+
+/// Who votes, as a group's checkpoint says. `None` also for a checkpoint that is of no group.
+pub(crate) fn configuration_in(group: GroupId, blob: &[u8]) -> Option<Configuration> {
+    match group {
+        GroupId::METADATA => Some(decode_control(blob).ok()?.configuration),
+        group if is_staging(group) => None,
+        _ => decode_configuration(blob).ok(),
+    }
+}
+
+/// Frames that a node alone in a group does not write, unless others left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trace {
+    Change,
+    Commit,
+    /// Of the group's state, sent by its leader.
+    Piece,
+}
+
+pub(crate) fn trace_of(group: GroupId, kind: u8) -> Option<(GroupId, Trace)> {
+    let trace = match kind {
+        FRAME_CHANGE => Trace::Change,
+        FRAME_COMMIT => Trace::Commit,
+        FRAME_PIECE | FRAME_INSTALLED => Trace::Piece,
+        _ => return None,
+    };
+    Some((if is_staging(group) { staged(group) } else { group }, trace))
+}
+
+pub(crate) use super::installing::without_incarnation;
 
 /// A place on disk that cannot be read any more, told once.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -43,12 +43,17 @@ fn staging(id: GroupId) -> GroupId {
     GroupId(id.0 | STAGING)
 }
 
-fn staged(id: GroupId) -> GroupId {
+pub(super) fn staged(id: GroupId) -> GroupId {
     GroupId(id.0 & !STAGING)
 }
 
 fn with_incarnation(stream: StreamId, incarnation: u8) -> StreamId {
     StreamId::from_raw(stream.raw() | u64::from(incarnation) << INCARNATION_SHIFT)
+}
+
+/// The stream that the log keeps under this number.
+pub(crate) fn without_incarnation(stored: StreamId) -> StreamId {
+    StreamId::from_raw(stored.raw() & !(u64::from(u8::MAX) << INCARNATION_SHIFT))
 }
 
 /// What a group's pieces left behind, and the installation under way.
@@ -532,4 +537,17 @@ fn batch_is_good(batch: &Bytes) -> bool {
             && header.last_offset_delta() >= 0
             && header.base_offset() < u64::MAX - u64::from(u32::MAX)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_found_again_under_every_number_that_the_log_keeps_it_under() {
+        let stream = StreamId::new(GroupId(3), 1 << 39);
+        for incarnation in [0, 1, u8::MAX] {
+            assert_eq!(without_incarnation(with_incarnation(stream, incarnation)), stream);
+        }
+    }
 }

@@ -446,6 +446,16 @@ impl Cluster {
         }
     }
 
+    /// Whether the data of a node that is down shows that others have a part in its groups.
+    fn is_shared(&self, node: usize) -> bool {
+        let disk = self.disks[node].fork();
+        disk.crash(Survival::Nothing);
+        let (layout, limits) = (Layout { shard_count: 1 }, Limits::default());
+        let report = crate::doctor::examine(&disk, layout, &limits, &mut |_| {});
+        let report = report.expect("the directory is readable");
+        !report.shared.is_empty()
+    }
+
     /// A cluster whose third node lacks entries that the others have dropped; the leader, that node,
     /// and the queue with what is in it.
     fn left_behind(seed: u64, count: usize, size: usize) -> (Cluster, usize, usize, StreamId) {
@@ -603,6 +613,7 @@ fn a_node_alone_grows_to_three_and_shrinks_again() {
     }
     let nodes = |list: &[u32]| list.iter().map(|node| NodeId(*node)).collect::<Vec<_>>();
     let groups = [GroupId::METADATA, DATA, GroupId(2)];
+    assert!(!cluster.is_shared(0));
     for (target, step) in [(nodes(&[1, 2, 3]), 10), (nodes(&[1]), 20)] {
         let now = cluster.now;
         for group in groups {
@@ -618,6 +629,7 @@ fn a_node_alone_grows_to_three_and_shrinks_again() {
         if target.len() == 3 {
             cluster.run_ms(200);
             cluster.check_equal();
+            assert!((0..3).all(|node| cluster.is_shared(node)), "none may be repaired alone");
         }
     }
     assert_eq!(cluster.shard(0).next_raft_tick, Moment::NEVER);
