@@ -7,6 +7,7 @@
 //! shard  --Mail-->  shard      (mailboxes: one wake per batch)
 //! ```
 
+mod allocator;
 mod clock;
 mod connection;
 mod disk_threads;
@@ -110,6 +111,7 @@ impl Broker {
     /// Comes back when every listener accepts.
     pub fn start(config: &Config) -> Result<Broker, StartError> {
         machine::raise_open_files_limit();
+        allocator::return_large_blocks();
         let data = DataDirectory::open(&config.data).map_err(StartError::Data)?;
         let node = node_file::open(data.path(), config.shards).map_err(StartError::Node)?;
         if node.shard_count != config.shards {
