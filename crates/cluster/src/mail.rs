@@ -50,7 +50,14 @@ pub enum Mail {
         bytes: usize,
     },
     /// Commands of group 0 in the order they were committed.
-    Commands(Arc<Vec<Command>>),
+    Commands {
+        commands: Arc<Vec<Command>>,
+        /// Group 0's shard waits to hear that they are applied: by `CommandsApplied` with this number.
+        report: Option<u64>,
+    },
+    CommandsApplied {
+        number: u64,
+    },
     /// All of group 0's metadata, in place of the copy: this node was sent it as a whole.
     Metadata(Arc<Vec<u8>>),
     /// The group is led here under this leader epoch.

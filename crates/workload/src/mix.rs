@@ -62,8 +62,6 @@ pub struct MixOptions {
     pub body_bytes_max: usize,
     /// A client ends its connection without a word once in so many turns; 0 for never.
     pub drop_every: u64,
-    /// How long after set-up the load begins.
-    pub settle_ms: u64,
     /// Mean time until a client connects again.
     pub reconnect_us: u64,
     /// An unanswered client gives its connection up after this time.
@@ -88,7 +86,6 @@ impl MixOptions {
             think_us: 5_000,
             body_bytes_max: 4096,
             drop_every: 300,
-            settle_ms: 0,
             reconnect_us: 50_000,
             answer_timeout_ms: 30_000,
             quiet_ms: 10_000,
@@ -134,8 +131,6 @@ pub struct Mix {
     /// When the last read was seen, and how many there were.
     last_read: (Moment, usize),
     last_look: Moment,
-    /// When everything was made.
-    set_up: Option<Moment>,
 }
 
 impl Mix {
@@ -160,7 +155,6 @@ impl Mix {
             wishes: Vec::new(),
             last_read: (Moment::default(), 0),
             last_look: Moment::default(),
-            set_up: None,
         }
     }
 
@@ -304,10 +298,7 @@ impl Mix {
 
     fn advance(&mut self, now: Now) {
         if self.phase == Phase::SetUp && self.slots.iter().all(|slot| slot.client.is_set_up()) {
-            let since = *self.set_up.get_or_insert(now.moment);
-            if now.moment >= since.after_ms(self.options.settle_ms) {
-                self.phase = Phase::Load;
-            }
+            self.phase = Phase::Load;
         }
         if self.history.reads.len() != self.last_read.1 {
             self.last_read = (now.moment, self.history.reads.len());

@@ -1,6 +1,7 @@
 //! Group 0 on the shard that owns it: metadata commands, retained messages, wills and the ends of
 //! sessions. And on every shard: applying what group 0 committed to its own copy.
 
+use super::spreading::{changes_routes, Spreading};
 use super::{Shard, Work};
 use crate::consensus::{HardState, LogPoint};
 use crate::mail::Mail;
@@ -68,6 +69,7 @@ pub(super) struct Controller {
     next_sessions: Moment,
     /// Wall-clock deadline of the sessions, and the metadata version it was found at.
     session_deadline: (u64, Option<i64>),
+    pub spreading: Spreading,
 }
 
 impl Controller {
@@ -87,6 +89,7 @@ impl Controller {
             expiry_under_way: false,
             next_sessions: Moment(0),
             session_deadline: (u64::MAX, None),
+            spreading: Spreading::default(),
         }
     }
 
@@ -113,7 +116,7 @@ impl Controller {
     }
 
     pub fn is_quiet(&self) -> bool {
-        self.pending.is_empty() && self.under_way.is_empty()
+        self.pending.is_empty() && self.under_way.is_empty() && self.spreading.is_empty()
     }
 
     pub fn ask(&mut self, command: Command, asker: Asker) {
@@ -132,11 +135,12 @@ impl Controller {
     }
 
     pub fn deadline(&self, now: Now) -> Moment {
+        let spreading = self.spreading.deadline();
         let Some(at) = self.session_deadline.1 else {
-            return Moment::NEVER;
+            return spreading;
         };
         let wait_ms = u64::try_from(at.saturating_sub(now.wall.0)).unwrap_or(0);
-        now.moment.after_ms(wait_ms).max(self.next_sessions)
+        now.moment.after_ms(wait_ms).max(self.next_sessions).min(spreading)
     }
 
     pub fn look_at(&mut self, metadata: &Metadata) {
@@ -225,24 +229,36 @@ impl Shard {
     }
 
     /// One committed entry of group 0: other shards are told first, then whoever asked, so that the
-    /// answer never overtakes the change.
+    /// answer never overtakes the change. Answers about routes wait until the others have applied it.
     pub(super) fn apply_control_entry(&mut self, point: LogPoint, data: &[u8]) {
         let Ok(commands) = postcard::from_bytes::<Vec<Command>>(data) else {
             unreachable!("an entry that passed its checksum is what was proposed");
         };
         let commands = Arc::new(commands);
-        for shard in self.config.layout.shards() {
-            if shard != self.config.shard {
-                self.outbox.push((shard, Mail::Commands(Arc::clone(&commands))));
-            }
+        let askers = self.controller.as_mut().map(|controller| controller.committed(point));
+        let askers = askers.unwrap_or_default();
+        let others: Vec<ShardId> =
+            self.config.layout.shards().filter(|shard| *shard != self.config.shard).collect();
+        let is_held = |asker: &Asker, command: &Command| {
+            !matches!(asker, Asker::Nobody) && !others.is_empty() && changes_routes(command)
+        };
+        let holds_any = askers.iter().zip(commands.iter()).any(|(asker, of)| is_held(asker, of));
+        let controller = self.controller.as_mut().filter(|_| holds_any);
+        let report = controller.map(|controller| controller.spreading.next_number());
+        for shard in &others {
+            let commands = Arc::clone(&commands);
+            self.outbox.push((*shard, Mail::Commands { commands, report }));
         }
         let outcomes = self.apply_commands(&commands);
-        let Some(controller) = &mut self.controller else {
-            return;
-        };
-        let askers = controller.committed(point);
-        for (asker, result) in askers.into_iter().zip(outcomes) {
-            self.tell_asker(asker, result);
+        let mut held = Vec::new();
+        for ((asker, result), command) in askers.into_iter().zip(outcomes).zip(commands.iter()) {
+            match is_held(&asker, command) {
+                true => held.push((asker, result)),
+                false => self.tell_asker(asker, result),
+            }
+        }
+        if let (Some(controller), false) = (&mut self.controller, held.is_empty()) {
+            controller.spreading.begin(others.len(), self.now.moment, held);
         }
     }
 

@@ -27,6 +27,7 @@ mod requests;
 mod retention;
 mod sending;
 mod sessions;
+mod spreading;
 #[cfg(test)]
 mod tests;
 
@@ -236,6 +237,7 @@ impl Shard {
         self.tick_load();
         self.tick_memberships();
         self.tick_control();
+        self.tick_spreading();
         self.tick_offsets();
         self.tick_retention();
         self.run();
@@ -290,9 +292,13 @@ impl Shard {
                 self.deliver_live(from, &content, receivers);
             }
             Mail::LiveTaken { connection, bytes } => self.landed(connection, bytes),
-            Mail::Commands(commands) => {
+            Mail::Commands { commands, report } => {
                 self.apply_commands(&commands);
+                if let Some(number) = report {
+                    self.post(ShardId(0), Mail::CommandsApplied { number });
+                }
             }
+            Mail::CommandsApplied { number } => self.commands_applied(number),
             Mail::Metadata(bytes) => self.replace_metadata(&bytes),
             Mail::Epoch { group, epoch } => self.learn_epoch(group, epoch),
             Mail::Gone { connection } => self.release_connection(connection),

@@ -3,6 +3,7 @@
 mod offsets;
 mod producers;
 mod retention;
+mod spreading;
 
 use super::*;
 use crate::layout::Layout;

@@ -108,7 +108,6 @@ impl Wire {
             reconnect_us: RECONNECT_US,
             answer_timeout_ms: ANSWER_TIMEOUT_MS,
             quiet_ms: QUIET_MS,
-            settle_ms: super::wire_life::SETTLE_MS,
             ..MixOptions::new(options.seed)
         });
         Wire {

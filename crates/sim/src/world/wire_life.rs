@@ -10,10 +10,6 @@ use koine_workload::history::Note;
 const SET_UP_US: u64 = 200_000_000;
 const DRAIN_US: u64 = 900_000_000;
 
-/// A shard may still route by a copy of the metadata without a binding whose client has been told that it
-/// is made: what another client publishes within a mail's time passes it by. 0 where that is not so.
-pub(super) const SETTLE_MS: u64 = 50;
-
 impl World {
     pub(super) fn live_wired(&mut self) -> Checked {
         self.poll_after(1);
