@@ -89,11 +89,11 @@ marks! {
         LivedWithDamage,
         /// Damage to the very end of a log passed for a torn write.
         DamageExcused,
+        /// A request was refused because the disk was full.
+        RefusedBusy,
     }
     both {
         SyncFailed,
-        /// A request was refused because the disk was full.
-        RefusedBusy,
         DiskSlow,
         /// Wall-clock time jumped, forwards or backwards.
         ClockJumped,

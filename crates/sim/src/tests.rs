@@ -15,6 +15,7 @@ const REGRESSIONS: &[u64] = &[100_312, 102_496];
 const RARE: &[Mark] = &[
     Mark::DamageExcused,
     Mark::StartedAfterRepair,
+    Mark::RefusedCorrupt,
     Mark::StoppedCorrupt,
     Mark::WriteMisdirected,
     Mark::WriteLost,
