@@ -1,5 +1,5 @@
 //! Power cuts: the file system drops whatever was not synced, names of files included, and is mounted again, the broker
-//! started on what is left. In every second cut the broker stops first, as it does without power; in the others it runs
+//! started on what is left. In about half of the cuts the broker stops first, as it does without power; in the others it runs
 //! on and sees the file system fail. Some cuts come while it recovers from the last one.
 
 use std::time::Duration;
