@@ -11,7 +11,7 @@ use bytes::{BufMut, BytesMut};
 use koine_base::ConnectionId;
 use std::io::{self, IoSlice};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -110,6 +110,11 @@ async fn exchange(
                 if ready.is_err() {
                     return CloseReason::Peer;
                 }
+            }
+            // Nobody reads or writes who would meet the error. Only that counts: a peer that has merely
+            // said its last may have what it said in the socket, and is read to its end afterwards.
+            _ = socket.ready(Interest::ERROR), if !wish.input && all_written => {
+                return CloseReason::Peer;
             }
             () = news.notified() => {}
             () = until(close_by) => return host.own_reason(),

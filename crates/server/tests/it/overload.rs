@@ -62,6 +62,29 @@ fn a_start_below_the_disk_mark_serves_consumers_and_says_why_nothing_is_publishe
     assert_eq!(five.publish_reason("kept", b"refused").unwrap(), 0x97);
 }
 
+/// What a consumer had goes to another when it is killed, also while what it publishes waits: it is
+/// consumers that end an alarm.
+#[test]
+fn a_peer_that_is_gone_is_noticed_while_it_is_not_read() {
+    let broker = Broker::start("gone-unread");
+    let mut publisher = amqp::Client::connect(&broker.addresses.amqp).unwrap();
+    publisher.declare("q").unwrap();
+    publisher.publish("q", b"one").unwrap();
+    let (_, directory) = broker.stop();
+
+    let broker = Broker::start_in(directory, &["--storage-free-min", "1000000TiB"]);
+    let at = &broker.addresses;
+    let mut client = amqp::Client::connect(&at.amqp).unwrap();
+    assert_eq!(client.get_unsettled("q").unwrap().as_deref(), Some(&b"one"[..]));
+    client.send(&amqp::basic_publish("q", b"two")).unwrap();
+    client.expect(10, 60).unwrap();
+    client.reset();
+    let mut other = amqp::Client::connect(&at.amqp).unwrap();
+    let got = wait::until("the message", ALARM_LIMIT, || other.get("q").unwrap());
+    assert_eq!(got, b"one");
+    assert_eq!(metric(&broker, "koine_alarm{resource=\"disk\"}"), 1, "all the while");
+}
+
 /// Space is really taken, and given back.
 #[test]
 fn publishers_wait_while_the_disk_is_filled_by_others_and_go_on_when_it_is_not() {

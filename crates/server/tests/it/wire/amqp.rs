@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use super::{broken, buffer, open};
 
@@ -174,6 +175,11 @@ impl Client {
     }
 
     /// Publishes and waits for the confirm.
+    /// Ends as a process that is killed with something unread: the other side is told at once.
+    pub fn reset(self) {
+        rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).unwrap();
+    }
+
     pub fn publish(&mut self, queue: &str, body: &[u8]) -> io::Result<()> {
         self.stream.write_all(&basic_publish(queue, body))?;
         self.expect(60, 80).map(drop)
@@ -181,6 +187,20 @@ impl Client {
 
     /// Gets one message and acknowledges it.
     pub fn get(&mut self, queue: &str) -> io::Result<Option<Vec<u8>>> {
+        let Some((tag, body)) = self.take(queue)? else { return Ok(None) };
+        let mut acknowledged = tag;
+        acknowledged.push(0);
+        self.stream.write_all(&method(1, 60, 80, &acknowledged))?;
+        Ok(Some(body))
+    }
+
+    /// Gets one message and keeps it.
+    pub fn get_unsettled(&mut self, queue: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.take(queue)?.map(|(_, body)| body))
+    }
+
+    /// Delivery tag and body of the next message.
+    fn take(&mut self, queue: &str) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
         let mut arguments = vec![0, 0];
         short_text(&mut arguments, queue);
         arguments.push(0);
@@ -201,9 +221,6 @@ impl Client {
         while body.len() < size {
             body.extend(self.read()?.payload);
         }
-        let mut acknowledged = tag;
-        acknowledged.push(0);
-        self.stream.write_all(&method(1, 60, 80, &acknowledged))?;
-        Ok(Some(body))
+        Ok(Some((tag, body)))
     }
 }
