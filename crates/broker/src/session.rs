@@ -15,6 +15,7 @@ use crate::metadata::{Command, Metadata, NamespaceId, Outcome, Refusal, SessionI
 use crate::offsets::CommittedOffset;
 use crate::once::OnceId;
 use crate::overload::Alarms;
+use crate::retained::ScanPosition;
 use bytes::{Bytes, BytesMut};
 use koine_base::rng::Rng;
 use koine_base::{ConnectionId, Moment, Now, Rope, StreamId, Timestamp};
@@ -272,8 +273,9 @@ pub enum Request {
         if_unused: bool,
         if_empty: bool,
     },
-    /// Retained messages that match an MQTT filter. Event: `Retained`.
-    Retained { token: Token, namespace: NamespaceId, filter: String },
+    /// Some of the retained messages that match an MQTT filter, from behind `after` on. Event:
+    /// `Retained`.
+    Retained { token: Token, namespace: NamespaceId, filter: String, after: Option<ScanPosition> },
     /// Consumer-group membership. Event: `Group`.
     Group { token: Token, request: membership::Request },
     /// Commit offsets for a group (validated against its membership first). Event: `Committed`.
@@ -340,6 +342,14 @@ pub struct RetainedMessage {
     pub content: Content,
     pub qos: u8,
     pub expires_at: Option<Timestamp>,
+}
+
+/// Some of the retained messages that a filter matches.
+#[derive(Clone, Debug)]
+pub struct RetainedPage {
+    pub messages: Vec<RetainedMessage>,
+    /// There may be more behind this.
+    pub rest: Option<ScanPosition>,
 }
 
 /// What the engine tells a session.
@@ -426,7 +436,7 @@ pub enum Event {
     },
     Retained {
         token: Token,
-        result: Result<Vec<RetainedMessage>, Refusal>,
+        result: Result<RetainedPage, Refusal>,
     },
     Group {
         token: Token,

@@ -479,7 +479,7 @@ impl MqttSession {
                 _ => {}
             },
             Event::Retained { result, .. } => match result {
-                Ok(messages) => self.on_retained(messages, ctx),
+                Ok(page) => self.on_retained(page, ctx),
                 // What is retained is known elsewhere: the client comes back and asks there.
                 Err(_) => self.fail(End::Reason(ReasonCode::UnspecifiedError), ctx),
             },

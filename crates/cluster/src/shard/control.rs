@@ -14,9 +14,9 @@ use koine_broker::metadata::{
     Command, Effects, Metadata, NamespaceId, Outcome, Refusal, SessionId,
 };
 use koine_broker::publish::{self, Publisher};
-use koine_broker::retained::{RetainedStore, ScanBudget};
+use koine_broker::retained::{RetainedStore, ScanBudget, ScanPosition};
 use koine_broker::router::{Filter, Matches, Subject};
-use koine_broker::session::{Event, RetainedMessage, Token};
+use koine_broker::session::{Event, RetainedMessage, RetainedPage, Token};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -29,8 +29,10 @@ const ENTRY_BYTES_SOFT: usize = 16 << 20;
 /// Wills and ends of sessions are looked for again at the earliest after this long.
 const SESSIONS_EVERY_MS: u64 = 10;
 
-/// Trie nodes looked at for one subscription's retained messages.
-const RETAINED_NODES_MAX: usize = 4_000_000;
+/// Of a subscription's retained messages that are shown, and nodes of the trie looked at, at a time: what
+/// one answer may hold, and how long it may hold the shard. All of a node's would be some 200 MB for
+/// each subscriber that asks for them.
+const RETAINED_PAGE: ScanBudget = ScanBudget { count_max: 1_000, node_count_max: 20_000 };
 
 /// Whom to tell what became of a command.
 #[derive(Clone, Copy, Debug)]
@@ -385,14 +387,12 @@ impl Shard {
         token: Token,
         _namespace: NamespaceId,
         filter: &str,
+        after: Option<&ScanPosition>,
     ) {
-        let mut messages = Vec::new();
+        let (mut messages, mut rest) = (Vec::new(), None);
         if let (Some(controller), Ok(filter)) = (&self.controller, Filter::from_mqtt(filter)) {
-            let budget = ScanBudget {
-                count_max: self.config.limits.retained_count_max,
-                node_count_max: RETAINED_NODES_MAX,
-            };
-            controller.retained.matching(&filter, None, self.now.wall, budget, |retained| {
+            let now = self.now.wall;
+            rest = controller.retained.matching(&filter, after, now, RETAINED_PAGE, |retained| {
                 let Some((qos, content)) = decode_retained(retained.value.clone()) else {
                     return;
                 };
@@ -403,7 +403,8 @@ impl Shard {
                 messages.push(RetainedMessage { topic, content, qos, expires_at });
             });
         }
-        self.tell(from, Event::Retained { token, result: Ok(messages) });
+        let page = RetainedPage { messages, rest };
+        self.tell(from, Event::Retained { token, result: Ok(page) });
     }
 
     /// Publishes wills that are due and ends sessions whose time is up.

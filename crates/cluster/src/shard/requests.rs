@@ -146,8 +146,8 @@ impl Shard {
     pub(super) fn carry_out_request(&mut self, from: ConnectionId, request: Request) {
         match request {
             Request::Propose { token, command } => self.propose_command(from, token, command),
-            Request::Retained { token, namespace, filter } => {
-                self.read_retained(from, token, namespace, &filter);
+            Request::Retained { token, namespace, filter, after } => {
+                self.read_retained(from, token, namespace, &filter, after.as_ref());
             }
             Request::Append { token, stream, batch, info } => {
                 self.append(from, token, stream, &batch, &info);

@@ -8,7 +8,7 @@ use crate::session::{token, Blocked, Kind, MqttSession, NAMESPACE};
 use crate::topic::TopicFilter;
 use koine_broker::message::Annotation;
 use koine_broker::metadata::{Command, Outcome, Refusal, SubscriptionOptions};
-use koine_broker::session::{Context, Request, RetainedMessage, Route};
+use koine_broker::session::{Context, Request, RetainedMessage, RetainedPage, Route};
 
 /// Retained messages that leave in one step: they may become publishes to the session's own backlog,
 /// of which a connection may have only so many under way.
@@ -156,8 +156,8 @@ impl MqttSession {
         });
     }
 
-    pub(crate) fn on_retained(&mut self, messages: Vec<RetainedMessage>, ctx: &mut Context<'_>) {
-        self.retained.answered(messages);
+    pub(crate) fn on_retained(&mut self, page: RetainedPage, ctx: &mut Context<'_>) {
+        self.retained.answered(page);
         self.send_retained(ctx);
     }
 
@@ -167,9 +167,9 @@ impl MqttSession {
     pub(crate) fn send_retained(&mut self, ctx: &mut Context<'_>) {
         let mut room = RETAINED_STEP_BYTES;
         loop {
-            if let Some(filter) = self.retained.next_filter() {
-                let token = token(Kind::Retained, 0);
-                ctx.out.request(Request::Retained { token, namespace: NAMESPACE, filter });
+            if let Some((filter, after)) = self.retained.next_page() {
+                let (token, namespace) = (token(Kind::Retained, 0), NAMESPACE);
+                ctx.out.request(Request::Retained { token, namespace, filter, after });
             }
             let is_full = self.output_bytes(ctx) >= ctx.limits.output_bytes_max;
             if is_full || room == 0 || !ctx.is_read {

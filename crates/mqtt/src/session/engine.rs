@@ -16,7 +16,7 @@ use koine_broker::publish::{to_subject, Publisher};
 use koine_broker::router::{Matches, Subject};
 use koine_broker::session::{
     Attach, ConsumerId, Context, Delivery, Event, Meter, NodeInfo, Output, Peer, Request,
-    RetainedMessage, Route, Session, Settlement,
+    RetainedMessage, RetainedPage, Route, Session, Settlement,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -469,7 +469,8 @@ impl Engine {
             Request::Retained { token, filter, .. } => {
                 let all = self.retained.values();
                 let messages = all.filter(|it| matches(&filter, &it.topic)).cloned().collect();
-                Event::Retained { token, result: Ok(messages) }
+                let page = RetainedPage { messages, rest: None };
+                Event::Retained { token, result: Ok(page) }
             }
             other => panic!("an MQTT session does not ask for {other:?}"),
         };

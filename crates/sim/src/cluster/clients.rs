@@ -646,7 +646,12 @@ impl Cluster {
         let (namespace, filter) = (NAMESPACE, subject.clone());
         let question = Question::Retained { subject, at_least };
         let control = Some(GroupId::METADATA);
-        self.ask(slot, control, question, |token| Request::Retained { token, namespace, filter })?;
+        self.ask(slot, control, question, |token| Request::Retained {
+            token,
+            namespace,
+            filter,
+            after: None,
+        })?;
         Ok(())
     }
 }

@@ -136,7 +136,7 @@ impl Cluster {
             Event::Retained { token, result } => {
                 let asked = self.asked(slot, token)?;
                 let messages = match result {
-                    Ok(messages) => messages,
+                    Ok(page) => page.messages,
                     Err(refusal) => return self.refused(slot, &asked, refusal),
                 };
                 let Question::Retained { subject, at_least } = asked.question else {

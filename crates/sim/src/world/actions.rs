@@ -735,7 +735,12 @@ impl World {
             let question = Question::Retained { subject: subject.clone(), at_least };
             let token = self.clients[slot].ask(serial, question);
             let namespace = NAMESPACE;
-            self.clients[slot].request(Request::Retained { token, namespace, filter: subject });
+            self.clients[slot].request(Request::Retained {
+                token,
+                namespace,
+                filter: subject,
+                after: None,
+            });
             return;
         }
         if self.clients[slot].retains {

@@ -120,9 +120,10 @@ impl World {
             }
             Event::Retained { token, result } => {
                 let asked = self.asked(slot, token)?;
-                let Ok(messages) = result else {
+                let Ok(page) = result else {
                     return violation("a node alone does not say what is retained");
                 };
+                let messages = page.messages;
                 let Question::Retained { subject, at_least } = asked.question else {
                     return mixed_up();
                 };
@@ -761,7 +762,7 @@ pub(crate) fn summary(event: &Event) -> String {
         }
         Event::Live { .. } => "live".to_owned(),
         Event::Retained { token, result } => {
-            let count = result.as_ref().map(Vec::len);
+            let count = result.as_ref().map(|page| page.messages.len());
             format!("retained {token}: {count:?}")
         }
         other => format!("{other:?}"),

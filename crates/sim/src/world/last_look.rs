@@ -198,7 +198,12 @@ impl World {
             let filter = subject.clone();
             let token = self.clients[scout].ask(serial, Question::Retained { subject, at_least });
             let namespace = super::actions::NAMESPACE;
-            self.clients[scout].request(Request::Retained { token, namespace, filter });
+            self.clients[scout].request(Request::Retained {
+                token,
+                namespace,
+                filter,
+                after: None,
+            });
         }
         self.ask(scout)
     }

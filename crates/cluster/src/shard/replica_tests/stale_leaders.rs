@@ -76,10 +76,11 @@ impl Cluster {
 
     fn retained(&mut self, client: &Client) -> Result<Vec<Bytes>, Refusal> {
         let filter = "#".to_owned();
-        let request = Request::Retained { token: 2, namespace: NAMESPACE, filter };
+        let request = Request::Retained { token: 2, namespace: NAMESPACE, filter, after: None };
         match self.answer(client, request).pop() {
-            Some(Event::Retained { token: 2, result }) => result
-                .map(|all| all.into_iter().filter_map(|message| message.content.body).collect()),
+            Some(Event::Retained { token: 2, result }) => result.map(|page| {
+                page.messages.into_iter().filter_map(|message| message.content.body).collect()
+            }),
             other => panic!("{other:?}"),
         }
     }

@@ -6,6 +6,7 @@ use koine_broker::message::Annotation;
 use koine_broker::metadata::{SessionId, SubscriptionOptions};
 use koine_broker::offsets::CommittedOffset;
 use koine_broker::overload::Alarms;
+use koine_broker::session::RetainedPage;
 
 /// A peer whose session has begun what the test says and writes what it is sent.
 #[derive(Default)]
@@ -604,4 +605,41 @@ fn subscribe(node: &mut Node<'_>, client: &Client, session: SessionId) {
     let command = Command::Subscribe { session, filters };
     let events = node.ask(client, Request::Propose { token: 1, command });
     assert!(matches!(&events[..], [Event::Proposed { result: Ok(_), .. }]), "{events:?}");
+}
+
+#[test]
+fn retained_messages_come_a_page_at_a_time() {
+    const COUNT: usize = 2_300;
+    let disk = MemoryDisk::new();
+    let mut node = Node::open(&disk, 1);
+    let client = node.connect(0);
+    for number in 0..COUNT {
+        let retained = content(1).encode().to_vec();
+        let command = Command::Retain {
+            namespace: NAMESPACE,
+            topic: format!("t/{number}"),
+            content: Some(retained),
+            qos: 1,
+            expires_at: None,
+        };
+        node.ask(&client, Request::Propose { token: 3, command });
+    }
+    let (mut after, mut pages, mut topics) = (None, Vec::new(), BTreeSet::new());
+    loop {
+        let filter = "t/#".to_owned();
+        let request = Request::Retained { token: 4, namespace: NAMESPACE, filter, after };
+        let mut events = node.ask(&client, request);
+        let Some(Event::Retained { result: Ok(RetainedPage { messages, rest }), .. }) =
+            events.pop()
+        else {
+            panic!("no answer");
+        };
+        pages.push(messages.len());
+        topics.extend(messages.into_iter().map(|message| message.topic));
+        after = rest;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((topics.len(), pages), (COUNT, vec![1_000, 1_000, 300]));
 }
