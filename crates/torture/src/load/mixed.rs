@@ -9,16 +9,18 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use koine_workload::check::{Kind, Verdict};
+use koine_workload::check::{Anomaly, Kind, Verdict};
 use koine_workload::mix::{Mix, MixOptions};
 use koine_workload::tcp::{Addresses, TcpHost};
 
 use super::ledger::Sums;
 use super::Load;
 
-/// How long setting up and draining may take, with the broker up.
+/// How long setting up may take, with the broker up.
 const SET_UP_LIMIT: Duration = Duration::from_secs(60);
-const DRAIN_LIMIT: Duration = Duration::from_secs(90);
+/// The mix ends its drain when nothing has been read for a while. This is for one that never stops reading: a consumer
+/// with a prefetch of 1 takes minutes for the backlog of fast publishers.
+const DRAIN_LIMIT: Duration = Duration::from_secs(900);
 const BODY_BYTES_MAX: usize = 16 << 10;
 const COMPLAINTS_MAX: usize = 10;
 
@@ -135,9 +137,24 @@ fn run_one(load: &Load, run: u32, questions: &Receiver<()>) -> bool {
         mix.expect_refusals();
     }
     let verdict = mix.judge();
-    let complaints = verdict.anomalies.iter().take(COMPLAINTS_MAX);
+    let complaints = some_of_each_kind(&verdict.anomalies).into_iter();
     load.ledger.absorb(sums(&verdict), complaints.map(|anomaly| format!("mix {run}: {anomaly}")));
     true
+}
+
+/// The first of each kind, so that many of one do not hide another.
+fn some_of_each_kind(anomalies: &[Anomaly]) -> Vec<&Anomaly> {
+    let mut counts: Vec<(Kind, usize)> = Vec::new();
+    let is_early = |anomaly: &&Anomaly| {
+        let at = counts.iter().position(|(kind, _)| *kind == anomaly.kind);
+        let at = at.unwrap_or_else(|| {
+            counts.push((anomaly.kind, 0));
+            counts.len() - 1
+        });
+        counts[at].1 += 1;
+        counts[at].1 <= COMPLAINTS_MAX
+    };
+    anomalies.iter().filter(is_early).collect()
 }
 
 /// A verdict in the words of the ledger.
@@ -164,7 +181,17 @@ fn sums(verdict: &Verdict) -> Sums {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use koine_workload::check::{Anomaly, Counts};
+    use koine_workload::check::Counts;
+
+    #[test]
+    fn many_of_one_kind_do_not_hide_another() {
+        let anomaly = |kind| Anomaly { kind, text: String::new() };
+        let mut anomalies: Vec<Anomaly> = (0..99).map(|_| anomaly(Kind::Lost)).collect();
+        anomalies.push(anomaly(Kind::Reordered));
+        let some = some_of_each_kind(&anomalies);
+        assert_eq!(some.len(), COMPLAINTS_MAX + 1);
+        assert_eq!(some.last().map(|last| last.kind), Some(Kind::Reordered));
+    }
 
     #[test]
     fn every_kind_of_anomaly_counts_as_something() {
