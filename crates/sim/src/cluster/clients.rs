@@ -2,7 +2,7 @@
 //! another when it is told otherwise or hears nothing. What was not answered is unknown for ever and is
 //! never sent again under the same value, but by idempotent producers.
 
-use super::Cluster;
+use super::{Cluster, Task};
 use crate::model::{Checked, Kind, Value};
 use crate::options::draw;
 use crate::world::client::{batch, body, PendingBatch, Producer, Puppet, Script};
@@ -273,10 +273,9 @@ impl Cluster {
     /// The client gives up a connection; what it had asked over it is unknown for ever.
     pub(super) fn drop_link(&mut self, slot: usize, node: usize) {
         if let Some(link) = self.clients[slot].links.remove(&node) {
-            if self.nodes[node].is_up() {
-                let now = self.nodes[node].now(self.now_us);
-                self.nodes[node].shards[link.shard].disconnected(now, link.id);
-            }
+            // A process that is stopped notices when it goes on.
+            let (life, shard, connection) = (self.nodes[node].life, link.shard, link.id);
+            self.after(0, Task::HangUp { node, life, shard, connection });
         }
         self.forget_questions(slot, node);
     }

@@ -42,7 +42,7 @@ impl Cluster {
     fn hear(&mut self, slot: usize, node: usize, event: Event) -> Checked {
         match event {
             Event::Deliveries { consumer, stream, deliveries } => {
-                self.delivered(slot, stream, consumer, &deliveries)
+                self.delivered(slot, node, stream, consumer, &deliveries)
             }
             Event::ConsumerCancelled { consumer, .. } => {
                 self.clients[slot].consumers.remove(&consumer);
@@ -311,6 +311,27 @@ impl Cluster {
     fn delivered(
         &mut self,
         slot: usize,
+        node: usize,
+        stream: StreamId,
+        consumer: ConsumerId,
+        deliveries: &[Delivery],
+    ) -> Checked {
+        let home = self.clients[slot].links.get(&node).map(|link| link.shard);
+        // From another shard it came by mail, and was judged when it set out.
+        if home == Some(self.shard_of(stream.group())) {
+            self.handed_out(stream, consumer, deliveries)?;
+        }
+        if let Some(consumer) = self.clients[slot].consumers.get_mut(&consumer) {
+            consumer.held.extend(deliveries.iter().map(|delivery| delivery.offset));
+        }
+        Ok(())
+    }
+
+    /// A leader gives these to a consumer. What it may give is decided by what is so now, when it has
+    /// the mandate, and not when its client hears of it: a process can be stopped in between, for as
+    /// long as another leads and all is settled there.
+    pub(super) fn handed_out(
+        &mut self,
         stream: StreamId,
         consumer: ConsumerId,
         deliveries: &[Delivery],
@@ -321,7 +342,7 @@ impl Cluster {
                 self.mark(Mark::Redelivered);
             }
             let delivered = Delivered {
-                holder: (slot as u64, consumer),
+                holder: (0, consumer),
                 offset: delivery.offset,
                 redelivered: delivery.redelivered,
                 auto_settled: false,
@@ -330,9 +351,6 @@ impl Cluster {
             };
             if let Some(history) = self.history.streams.get_mut(&stream) {
                 history.delivered(&delivered, value)?;
-            }
-            if let Some(consumer) = self.clients[slot].consumers.get_mut(&consumer) {
-                consumer.held.push(delivery.offset);
             }
         }
         Ok(())

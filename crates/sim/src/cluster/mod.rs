@@ -32,7 +32,7 @@ use checks::Checks;
 use clients::Client;
 use history::History;
 use koine_base::rng::Rng;
-use koine_base::NodeId;
+use koine_base::{ConnectionId, NodeId};
 use koine_broker::session::QueueStatus;
 use koine_log::{IoRequest, IoResult};
 use network::Network;
@@ -70,6 +70,13 @@ enum Task {
         life: u64,
         from: usize,
         to: usize,
+    },
+    /// A client's connection ends.
+    HangUp {
+        node: usize,
+        life: u64,
+        shard: usize,
+        connection: ConnectionId,
     },
     /// Between nodes.
     Peer {
@@ -313,7 +320,10 @@ impl Cluster {
     /// When to try again, if the task is one of a stopped process.
     fn waits_for_process(&self, task: &Task) -> Option<u64> {
         let node = match task {
-            Task::DiskDone { node, .. } | Task::Mail { node, .. } | Task::Tick { node, .. } => node,
+            Task::DiskDone { node, .. }
+            | Task::Mail { node, .. }
+            | Task::HangUp { node, .. }
+            | Task::Tick { node, .. } => node,
             Task::Peer { to, .. } => to,
             _ => return None,
         };
@@ -328,6 +338,7 @@ impl Cluster {
             Task::Disk { node, life, .. }
             | Task::DiskDone { node, life, .. }
             | Task::Mail { node, life, .. }
+            | Task::HangUp { node, life, .. }
             | Task::Tick { node, life, .. } => (*node, *life),
             Task::Peer { from, to, shard, bytes } => {
                 return self.deliver(*from, *to, *shard, bytes);
@@ -346,6 +357,10 @@ impl Cluster {
                 let mail = waiting.and_then(|waiting| waiting.pop_front());
                 self.nodes[node].shards[to].mail(now, mail);
                 self.pump(node, to)?;
+            }
+            Task::HangUp { shard, connection, .. } => {
+                self.nodes[node].shards[shard].disconnected(now, connection);
+                self.pump(node, shard)?;
             }
             Task::Tick { shard, due, .. } if self.nodes[node].ticks[shard] == due => {
                 self.nodes[node].ticks[shard] = u64::MAX;

@@ -11,7 +11,7 @@ use koine_base::{Moment, NodeId, Now, ShardId, Timestamp};
 use koine_broker::limits::Limits;
 use koine_broker::message::Dialects;
 use koine_broker::metadata::Durability;
-use koine_broker::session::NodeInfo;
+use koine_broker::session::{Event, NodeInfo};
 use koine_cluster::{Layout, Mail, PeerMail, Shard, ShardConfig, ShardOpenError, Voters};
 use koine_log::{IoClass, IoRequest, IoResult};
 use std::collections::{BTreeMap, VecDeque};
@@ -182,6 +182,11 @@ impl Cluster {
         }
         for (to, mail) in self.nodes[node].shards[shard].take_outbox() {
             let to = usize::from(to.0);
+            if let Mail::Event { event, .. } = &mail {
+                if let Event::Deliveries { consumer, stream, deliveries } = event {
+                    self.handed_out(*stream, *consumer, deliveries)?;
+                }
+            }
             self.nodes[node].mail.entry((shard, to)).or_default().push_back(mail);
             let wait = 1 + self.schedule.below(100);
             self.after(wait, Task::Mail { node, life, from: shard, to });
