@@ -182,10 +182,11 @@ impl Cluster {
         }
         for (to, mail) in self.nodes[node].shards[shard].take_outbox() {
             let to = usize::from(to.0);
-            if let Mail::Event { event, .. } = &mail {
-                if let Event::Deliveries { consumer, stream, deliveries } = event {
-                    self.handed_out(*stream, *consumer, deliveries)?;
-                }
+            if let Mail::Event {
+                event: Event::Deliveries { consumer, stream, deliveries }, ..
+            } = &mail
+            {
+                self.handed_out(*stream, *consumer, deliveries)?;
             }
             self.nodes[node].mail.entry((shard, to)).or_default().push_back(mail);
             let wait = 1 + self.schedule.below(100);
