@@ -118,8 +118,9 @@ impl Producers {
         self.committed.len()
     }
 
+    /// True if no producer was ever remembered: there is nothing that a checkpoint has to say.
     pub fn is_empty(&self) -> bool {
-        self.committed.is_empty()
+        self.committed.is_empty() && self.forgotten_below == 0
     }
 
     pub fn knows(&self, producer_id: i64) -> bool {
@@ -430,6 +431,8 @@ mod tests {
         producers.encode(&mut bytes);
         let decoded = Producers::decode(&mut &bytes[..]).unwrap();
         assert_eq!(decoded.forgotten_below, producers.forgotten_below);
+        assert_eq!(producers.expire(Timestamp(i64::MAX)), 2);
+        assert!(!producers.is_empty(), "a checkpoint has to say that there were some");
     }
 
     #[test]
