@@ -352,23 +352,27 @@ impl Shard {
         let is_full = self.is_short_of_disk();
         let producers = self.live_stream(stream)?.producers.get_or_insert_default();
         let id = batch.producer_id;
-        match producers.check(id, batch.epoch, batch.base_sequence, batch.count) {
-            Verdict::Duplicate { base_offset } => return Ok(Repetition::OfStored(base_offset)),
-            Verdict::InFlight { base_offset } => return Ok(Repetition::OfProposed(base_offset)),
+        let mut verdict = producers.check(id, batch.epoch, batch.base_sequence, batch.count);
+        if verdict == Verdict::OutOfOrder && counts_on && !producers.knows(id) {
+            verdict = Verdict::Accept;
+        }
+        match verdict {
+            Verdict::Duplicate { base_offset } => Ok(Repetition::OfStored(base_offset)),
+            Verdict::InFlight { base_offset } => Ok(Repetition::OfProposed(base_offset)),
             // Also what follows a batch that was refused for space, and seems out of order.
-            Verdict::Accept | Verdict::OutOfOrder if is_full => return Err(Refusal::Busy),
-            Verdict::Accept => {}
-            Verdict::OutOfOrder if counts_on && !producers.knows(id) => {}
-            Verdict::TooManyInFlight => return Err(Refusal::Busy),
+            Verdict::Accept | Verdict::OutOfOrder if is_full => Err(Refusal::Busy),
+            Verdict::Accept => {
+                producers.propose(batch);
+                Ok(Repetition::No)
+            }
+            Verdict::TooManyInFlight => Err(Refusal::Busy),
             // What came before may have gone to another leader by now.
             Verdict::OutOfOrder | Verdict::InvalidEpoch if !self.may_read(stream.group()) => {
-                return Err(Refusal::NotLeader);
+                Err(Refusal::NotLeader)
             }
-            Verdict::OutOfOrder => return Err(Refusal::OutOfOrderSequence),
-            Verdict::InvalidEpoch => return Err(Refusal::InvalidProducerEpoch),
+            Verdict::OutOfOrder => Err(Refusal::OutOfOrderSequence),
+            Verdict::InvalidEpoch => Err(Refusal::InvalidProducerEpoch),
         }
-        self.live_stream(stream)?.producers.get_or_insert_default().propose(batch);
-        Ok(Repetition::No)
     }
 
     fn read(
