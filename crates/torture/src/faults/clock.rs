@@ -79,12 +79,8 @@ pub fn run(options: &Options, row: &mut Row) -> Result<(), String> {
         }
         row.recovery.push(stage.wait_service()?);
         row.cycles += 1;
-        if cycle % CHECK_EVERY == 0 {
-            stage.check(row);
-            if !row.passed() {
-                break;
-            }
-            stage.go_on();
+        if cycle % CHECK_EVERY == 0 && !stage.check_and_go_on(row) {
+            break;
         }
         bar.inc(1);
     }

@@ -41,11 +41,9 @@ pub fn run(options: &Options, row: &mut Row) -> Result<(), String> {
         stage.clients.load.site.relieved();
         row.cycles += 1;
         row.recovery.push(stage.wait_service()?);
-        stage.check(row);
-        if !row.passed() {
+        if !stage.check_and_go_on(row) {
             break;
         }
-        stage.go_on();
         bar.inc(1);
     }
     bar.finish_and_clear();

@@ -40,12 +40,8 @@ pub fn run(options: &Options, row: &mut Row) -> Result<(), String> {
         }
         stage.up()?;
         row.recovery.push(stage.wait_service()?);
-        if cycle % CHECK_EVERY == 0 {
-            stage.check(row);
-            if !row.passed() {
-                break;
-            }
-            stage.go_on();
+        if cycle % CHECK_EVERY == 0 && !stage.check_and_go_on(row) {
+            break;
         }
         bar.inc(1);
     }

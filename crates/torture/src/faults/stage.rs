@@ -123,6 +123,15 @@ impl Stage {
         }
     }
 
+    /// [`Self::check`] between two cycles: the load goes on, unless something is wrong.
+    pub fn check_and_go_on(&self, row: &mut Row) -> bool {
+        self.check(row);
+        if row.passed() {
+            self.go_on();
+        }
+        row.passed()
+    }
+
     /// The last check; fills the row.
     pub fn finish(mut self, row: &mut Row) -> Result<(), String> {
         let addresses = self.addresses.clone().ok_or("the broker never was up")?;
