@@ -126,7 +126,8 @@ pub struct GroupPosition {
     pub applied_index: u64,
     pub last_index: u64,
     pub voters: Vec<NodeId>,
-    pub is_joint: bool,
+    /// Who votes is being changed, as far as this replica knows: asked for, proposed, or half done.
+    pub is_changing: bool,
 }
 
 #[cfg(test)]

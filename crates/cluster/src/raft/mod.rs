@@ -423,7 +423,9 @@ impl RaftGroup {
             applied_index: window.applied().index,
             last_index: log.last_index(),
             voters: window.configuration.voters.iter().filter_map(|id| node_id(*id)).collect(),
-            is_joint: !window.configuration.outgoing.is_empty(),
+            is_changing: self.target.is_some()
+                || self.node.raft.has_pending_conf()
+                || !window.configuration.outgoing.is_empty(),
         }
     }
 

@@ -581,7 +581,7 @@ fn voters_are_exchanged_while_records_are_written() {
         expect.sort_unstable();
         for group in [GroupId::METADATA, DATA, GroupId(2)] {
             let position = cluster.shard(3).position(group);
-            assert_eq!((&position.voters, position.is_joint), (&expect, false), "{group:?}");
+            assert_eq!((&position.voters, position.is_changing), (&expect, false), "{group:?}");
         }
         // The one that went may be away, and one of those that stayed.
         cluster.nodes[gone] = None;

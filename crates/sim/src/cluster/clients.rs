@@ -5,7 +5,7 @@
 use super::{Cluster, Task};
 use crate::model::{Checked, Kind, Value};
 use crate::options::draw;
-use crate::world::client::{batch, body, PendingBatch, Producer, Puppet, Script};
+use crate::world::client::{batch, body, Producer, Puppet, Script};
 use koine_base::{ConnectionId, GroupId, StreamId};
 use koine_broker::message::{Content, Origin};
 use koine_broker::metadata::{Command, Durability, NamespaceId, QueueSpec, TopicSettings};
@@ -19,9 +19,6 @@ pub(super) const NAMESPACE: NamespaceId = NamespaceId(0);
 
 /// An answer that takes longer never comes.
 const PATIENCE_US: u64 = 1_500_000;
-
-/// Batches of an idempotent producer on their way, as with Kafka's clients.
-const IN_FLIGHT_MAX: usize = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -438,7 +435,7 @@ impl Cluster {
                 false => self.send_batch(slot, 0),
             };
         }
-        if producer.batches.len() >= IN_FLIGHT_MAX {
+        if !producer.has_room() {
             return Ok(());
         }
         let (id, stream, sequence) = (producer.id, producer.stream, producer.next_sequence);
@@ -446,10 +443,7 @@ impl Cluster {
         let (bytes, info) = batch(&values, 1_700_000_000_000, Some((id, sequence)));
         let values: Vec<Value> = values.into_iter().map(|(value, _)| value).collect();
         let Some(producer) = &mut self.clients[slot].producer else { return Ok(()) };
-        producer.next_sequence += values.len() as i32;
-        let (is_sent, tries) = (false, 0);
-        producer.batches.push_back(PendingBatch { sequence, values, bytes, info, is_sent, tries });
-        let last = producer.batches.len() - 1;
+        let last = producer.push(bytes, info, values);
         self.send_batch(slot, last)
     }
 

@@ -16,13 +16,14 @@ impl Cluster {
         self.after(ASK_EVERY_US, Task::Operate);
     }
 
-    /// Every group's leader says that exactly the wanted nodes vote.
+    /// Every group's leader says that exactly the wanted nodes vote, and nothing else is under way: a
+    /// change that was asked for before and comes late may need a node that is gone by then.
     pub(super) fn has_wanted_voters(&self) -> bool {
         self.groups().into_iter().all(|group| {
             let shard = self.shard_of(group);
             self.serving(group).is_some_and(|node| {
                 let position = self.nodes[node].shards[shard].position(group);
-                position.voters == self.wanted && !position.is_joint
+                position.voters == self.wanted && !position.is_changing
             })
         })
     }
@@ -33,7 +34,7 @@ impl Cluster {
             let shard = self.shard_of(group);
             let Some(node) = self.serving(group) else { continue };
             let position = self.nodes[node].shards[shard].position(group);
-            if position.voters == self.wanted || position.is_joint {
+            if position.voters == self.wanted && !position.is_changing {
                 continue;
             }
             let (now, wanted) = (self.nodes[node].now(self.now_us), self.wanted.clone());

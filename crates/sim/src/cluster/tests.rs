@@ -7,8 +7,9 @@ use crate::shrink::Shrink;
 /// Seeds of every test run.
 const SEED_COUNT: u64 = 26;
 
-/// Seeds that found a bug.
-const REGRESSIONS: &[u64] = &[];
+/// Seeds that found something, with whole lives: a producer that went on past the window of a broker's
+/// memory, and machines that were replaced while an earlier change of the voters was under way.
+const REGRESSIONS: &[u64] = &[1795600000512, 1795600010162, 1795600002492];
 
 /// Marks that want more seeds than a test run has time for; `cargo xtask sim --cluster` wants them too.
 const RARE: &[Mark] = &[Mark::StartRefused, Mark::DiskWiped, Mark::MajorityHealed];
@@ -37,7 +38,7 @@ fn check(seed: u64) -> Report {
 
 #[test]
 fn no_promise_is_broken_and_every_fault_fires() {
-    let seeds: Vec<u64> = REGRESSIONS.iter().copied().chain(0..SEED_COUNT).collect();
+    let seeds: Vec<u64> = (0..SEED_COUNT).collect();
     let mut coverage = Coverage::default();
     std::thread::scope(|scope| {
         let halves = seeds.chunks(seeds.len().div_ceil(2)).map(|half| {
@@ -51,6 +52,15 @@ fn no_promise_is_broken_and_every_fault_fires() {
     let never = |mark: &&Mark| coverage.count(**mark) == 0 && !RARE.contains(mark);
     let missing: Vec<&Mark> = Mark::CLUSTER.iter().filter(never).collect();
     assert_eq!(missing, [&Mark::PowerCut; 0], "these never fired: {coverage:?}");
+}
+
+#[test]
+fn what_was_found_stays_mended() {
+    for seed in REGRESSIONS.iter().copied() {
+        let report = run(Options::from_seed(seed), Trace::tail());
+        let text = report.trace.text();
+        report.outcome.unwrap_or_else(|violation| panic!("{text}\n{seed}: {violation}"));
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a client may do next, and doing it: a request for its session and a note for the model.
 
-use super::client::{batch, body, Client, Consumer, PendingBatch, Phase, Producer, Question};
+use super::client::{batch, body, Client, Consumer, Phase, Producer, Question};
 use super::World;
 use crate::coverage::Mark;
 use crate::model::{Holder, Kind, Value};
@@ -259,19 +259,14 @@ impl World {
         if producer.is_resending {
             return self.resend(slot, at);
         }
-        if producer.batches.len() >= 5 {
+        if !producer.has_room() {
             return;
         }
         let (id, stream, sequence) = (producer.id, producer.stream, producer.next_sequence);
         let values = self.values(stream, u64::MAX - id as u64);
         let (bytes, info) = batch(&values, self.now.wall.0, Some((id, sequence)));
-        let producer = &mut self.clients[slot].producers[at];
-        producer.next_sequence += values.len() as i32;
         let values = values.into_iter().map(|(value, _)| value).collect();
-        let (is_sent, tries) = (false, 0);
-        let pending = PendingBatch { sequence, values, bytes, info, is_sent, tries };
-        producer.batches.push_back(pending);
-        let index = producer.batches.len() - 1;
+        let index = self.clients[slot].producers[at].push(bytes, info, values);
         self.send_batch(slot, at, index);
     }
 

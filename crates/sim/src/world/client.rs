@@ -200,20 +200,42 @@ pub struct PendingBatch {
     /// On its way now.
     pub is_sent: bool,
     pub tries: u32,
+    /// How many newer ones there were.
+    pub later: usize,
 }
+
+/// From the oldest batch that is not acknowledged to the newest, both included. Kafka's clients keep
+/// to it, and a broker remembers no more: an older one that comes again is out of order by right.
+const IN_FLIGHT_MAX: usize = 5;
 
 /// An idempotent producer of one stream, as a Kafka client keeps it.
 pub struct Producer {
     pub id: i64,
     pub stream: StreamId,
     pub next_sequence: i32,
-    /// Not acknowledged, oldest first; at most five.
+    /// Not acknowledged, oldest first.
     pub batches: VecDeque<PendingBatch>,
     /// Something went wrong: everything is sent again, one by one, before anything new.
     pub is_resending: bool,
 }
 
 impl Producer {
+    /// Says whether the next batch may go out already.
+    pub fn has_room(&self) -> bool {
+        self.batches.front().is_none_or(|oldest| oldest.later + 1 < IN_FLIGHT_MAX)
+    }
+
+    /// The next batch; returns its index.
+    pub fn push(&mut self, bytes: Bytes, info: BatchInfo, values: Vec<Value>) -> usize {
+        let sequence = self.next_sequence;
+        self.next_sequence += values.len() as i32;
+        self.batches.iter_mut().for_each(|batch| batch.later += 1);
+        let (is_sent, tries, later) = (false, 0, 0);
+        let batch = PendingBatch { sequence, values, bytes, info, is_sent, tries, later };
+        self.batches.push_back(batch);
+        self.batches.len() - 1
+    }
+
     pub fn disconnected(&mut self) {
         for batch in &mut self.batches {
             batch.is_sent = false;
