@@ -12,13 +12,13 @@ use crate::format::{
 use crate::log::Log;
 use crate::manifest::{self, checkpoint_path, ReadManifest, StreamRecord};
 use crate::repair::{self, mend_header, Flip, Repair};
-use crate::replay::{Replay, Superseded};
+use crate::replay::{Replay, ReplayFile, Superseded};
 use crate::scan::{holds_newer_frames, Scanner, Step};
 use crate::segment::{segment_path, Segments};
 use crate::stream::{Stream, Streams};
 use crate::wal::Wal;
 use crate::wal_files::{slot_path, Slot, WalFile, WalFiles};
-use koine_base::disk::{Disk, FileId};
+use koine_base::disk::Disk;
 use koine_base::GroupId;
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -442,21 +442,30 @@ impl<'d> Opener<'d> {
         let replay = Replay {
             disk: self.disk,
             groups: groups.into(),
-            files: replay_files(&retained.needed, &scanned.ends),
+            files: self.replay_files(&retained.needed, &scanned.ends),
             scanner: None,
             superseded: scanned.superseded,
             ends,
             done: false,
         };
-        let end = replay
-            .files
-            .back()
-            .map_or(durable, |(_, sequence, end)| WalPosition::new(*sequence, *end));
+        let end =
+            replay.files.back().map_or(durable, |file| WalPosition::new(file.sequence, file.end));
         let files = self.adopt_files(&config, retained, scanned.ends, scanned.groups);
         let wal = Wal::new(&config, files, next_sequence, end);
         let checkpointing = Checkpointing::new(numbers, highest);
         let log = Log::assemble(config, wal, streams, segments, checkpointing, scanned.repairs);
         Ok((log, replay))
+    }
+
+    fn replay_files(&self, needed: &[FoundSlot], ends: &[u32]) -> VecDeque<ReplayFile> {
+        let files = needed.iter().zip(ends);
+        let file = |(found, end): (&FoundSlot, &u32)| ReplayFile {
+            file: found.slot.file,
+            path: slot_path(&self.directory, found.slot.number),
+            sequence: found.header.sequence,
+            end: *end,
+        };
+        files.map(file).collect()
     }
 
     /// Puts right on disk what was put right in memory: later reads look at the disk again.
@@ -549,11 +558,6 @@ fn read_header_block(block: &[u8]) -> Result<(WalHeader, WalPosition, Vec<Flip>)
         newest = mark.map_or(newest, |mark| newest.max(mark.durable));
     }
     Ok((header, newest, flips))
-}
-
-fn replay_files(needed: &[FoundSlot], ends: &[u32]) -> VecDeque<(FileId, u32, u32)> {
-    let files = needed.iter().zip(ends);
-    files.map(|(found, end)| (found.slot.file, found.header.sequence, *end)).collect()
 }
 
 /// The streams as the manifest has them; `None` if it contradicts itself.

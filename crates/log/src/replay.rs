@@ -10,7 +10,6 @@ use bytes::Bytes;
 use koine_base::disk::{Disk, FileId};
 use koine_base::{GroupId, StreamId};
 use std::collections::{HashMap, VecDeque};
-use std::io;
 
 /// A frame from the WAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +37,21 @@ pub enum Replayed {
 pub struct Replay<'d> {
     pub(crate) disk: &'d dyn Disk,
     pub(crate) groups: VecDeque<GroupCheckpoint>,
-    /// Handle, sequence number and end of each file still to be read.
-    pub(crate) files: VecDeque<(FileId, u32, u32)>,
-    pub(crate) scanner: Option<Scanner<'d>>,
+    /// What is still to be read.
+    pub(crate) files: VecDeque<ReplayFile>,
+    pub(crate) scanner: Option<(Scanner<'d>, String)>,
     pub(crate) superseded: Superseded,
     /// Where the streams ended when the checkpoint was made.
     pub(crate) ends: Vec<(StreamId, u64)>,
     pub(crate) done: bool,
+}
+
+/// A file of the WAL, and where its frames end.
+pub(crate) struct ReplayFile {
+    pub file: FileId,
+    pub path: String,
+    pub sequence: u32,
+    pub end: u32,
 }
 
 /// Where the index of a group went back: what was before is void from that index on.
@@ -94,25 +101,29 @@ impl Iterator for Replay<'_> {
         }
         match self.next_frame() {
             Ok(frame) => frame.map(|frame| Ok(Replayed::Frame(frame))),
-            Err(error) => {
-                Some(Err(OpenError::Io { action: "read", path: "the WAL".to_owned(), error }))
-            }
+            Err(error) => Some(Err(error)),
         }
     }
 }
 
 impl Replay<'_> {
-    fn next_frame(&mut self) -> io::Result<Option<ReplayFrame>> {
+    fn next_frame(&mut self) -> Result<Option<ReplayFrame>, OpenError> {
         loop {
-            let Some(scanner) = &mut self.scanner else {
-                let Some((file, sequence, end)) = self.files.pop_front() else {
+            let Some((scanner, path)) = &mut self.scanner else {
+                let Some(next) = self.files.pop_front() else {
                     self.done = true;
                     return Ok(None);
                 };
-                self.scanner = Some(Scanner::new(self.disk, file, sequence, end));
+                let scanner = Scanner::new(self.disk, next.file, next.sequence, next.end);
+                self.scanner = Some((scanner, next.path));
                 continue;
             };
-            match scanner.next()? {
+            let step = scanner.next();
+            let step = step.map_err(|error| {
+                let (action, path) = ("read", path.clone());
+                OpenError::Io { action, path, error }
+            })?;
+            match step {
                 Step::Frame { header, position, payload } => {
                     let group = GroupId(header.group);
                     if self.superseded.is_void(group, header.index, position) {
@@ -132,8 +143,13 @@ impl Replay<'_> {
                     }));
                 }
                 Step::End => self.scanner = None,
-                // It was intact a moment ago.
-                Step::Bad { .. } => return Err(io::ErrorKind::InvalidData.into()),
+                // It was intact when the log was opened, and has been damaged since: by a write that
+                // went to a wrong place, or where it lies.
+                Step::Bad { position, .. } => {
+                    let (file, position) = (path.clone(), u64::from(position));
+                    let reason = CorruptReason::FrameBelowSyncedMark;
+                    return Err(OpenError::Corrupt { file, position, reason });
+                }
             }
         }
     }

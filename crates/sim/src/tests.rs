@@ -9,7 +9,7 @@ const SEED_COUNT: u64 = 100;
 
 /// Seeds that found a bug, in the node or in here, since the workload draws as it does now. Any change of what is drawn gives
 /// every seed another meaning, so each bug has a test of its own where it was fixed as well.
-const REGRESSIONS: &[u64] = &[100_312, 102_496];
+const REGRESSIONS: &[u64] = &[100_312, 102_496, 1795600017761];
 
 /// Marks that want more seeds than a test run has time for; `cargo xtask sim` wants them too.
 const RARE: &[Mark] = &[

@@ -5,8 +5,9 @@ use super::clients::{Action, Question};
 use super::Cluster;
 use crate::coverage::Mark;
 use crate::model::{violation, Checked};
-use koine_base::StreamId;
+use koine_base::{GroupId, StreamId};
 use koine_broker::session::Request;
+use koine_cluster::GroupPosition;
 
 /// Time in which a healed cluster has to have leaders.
 const LEADERS_US: u64 = 10_000_000;
@@ -25,6 +26,9 @@ const REPEAT_US: u64 = 100_000;
 
 /// Acknowledged writes that show that a healed cluster gets on.
 const WRITES: u64 = 10;
+
+/// A cluster in which nothing was applied for so long, is at its end. Mail takes less.
+const SETTLED_US: u64 = 50_000;
 
 /// Rounds of draining or reading without an end.
 const ROUNDS_MAX: usize = 10_000;
@@ -256,24 +260,19 @@ impl Cluster {
     /// All replicas come to the same end.
     fn require_agreement(&mut self) -> Checked {
         let groups = self.groups();
-        let is_same = |cluster: &Cluster| {
-            groups.iter().all(|group| {
-                let shard = cluster.shard_of(*group);
-                let mut applied = cluster
-                    .nodes
-                    .iter()
-                    .filter(|node| node.is_up())
-                    .map(|node| node.shards[shard].position(*group).applied_index);
-                let first = applied.next();
-                applied.all(|other| Some(other) == first)
-            })
-        };
-        if !self.run_while(LEADERS_US, is_same)? {
-            return violation("healed, and replicas do not come to the same end");
+        let limit = self.now_us + LEADERS_US;
+        loop {
+            if self.now_us >= limit || !self.run_while(LEADERS_US, Cluster::is_at_one)? {
+                return violation("healed, and replicas do not come to the same end");
+            }
+            // What clients that are gone had asked for may still be on its way, and mail between shards.
+            let ends = self.ends();
+            let until = self.now_us + SETTLED_US;
+            self.run_until(until)?;
+            if self.is_at_one() && self.ends() == ends {
+                break;
+            }
         }
-        // Mail between shards is on its way for less than this.
-        let until = self.now_us + 10_000;
-        self.run_until(until)?;
         self.check_replicas()?;
         for group in groups {
             let shard = self.shard_of(group);
@@ -284,6 +283,27 @@ impl Cluster {
             }
         }
         self.require_streams()
+    }
+
+    /// All replicas of each group have applied the same, and nothing is left to apply.
+    fn is_at_one(&self) -> bool {
+        self.groups().into_iter().all(|group| {
+            let positions = self.positions(group);
+            let end = positions.first().map(|position| position.last_index);
+            positions.iter().all(|p| Some(p.applied_index) == end && Some(p.last_index) == end)
+        })
+    }
+
+    /// Where the log of each group ends.
+    fn ends(&self) -> Vec<u64> {
+        let positions = self.groups().into_iter().flat_map(|group| self.positions(group));
+        positions.map(|position| position.last_index).collect()
+    }
+
+    fn positions(&self, group: GroupId) -> Vec<GroupPosition> {
+        let shard = self.shard_of(group);
+        let up = self.nodes.iter().filter(|node| node.is_up());
+        up.map(|node| node.shards[shard].position(group)).collect()
     }
 
     /// What was created is there, on every node.

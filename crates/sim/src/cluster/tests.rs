@@ -8,8 +8,9 @@ use crate::shrink::Shrink;
 const SEED_COUNT: u64 = 26;
 
 /// Seeds that found something, with whole lives: a producer that went on past the window of a broker's
-/// memory, and machines that were replaced while an earlier change of the voters was under way.
-const REGRESSIONS: &[u64] = &[1795600000512, 1795600010162, 1795600002492];
+/// memory, machines that were replaced while an earlier change of the voters was under way, and replicas
+/// that were compared before all was applied.
+const REGRESSIONS: &[u64] = &[1795600000512, 1795600010162, 1795600002492, 1795700001816];
 
 /// Marks that want more seeds than a test run has time for; `cargo xtask sim --cluster` wants them too.
 const RARE: &[Mark] = &[Mark::StartRefused, Mark::DiskWiped, Mark::MajorityHealed];
