@@ -613,3 +613,16 @@ fn damage_in_a_segment_costs_no_neighbours() {
     }
     assert!(refused > 20 && served_behind > 100, "{refused} refused, {served_behind} served");
 }
+
+#[test]
+fn what_is_damaged_between_opening_and_replaying_is_named() {
+    let (disk, log) = before_tear();
+    drop(log);
+    let (_, replay) = Log::open(&*disk, small_config()).unwrap();
+    let file = disk.open("0/wal/1").unwrap();
+    let (first_frame, header_bytes) = (4096, 56);
+    disk.write_at(file, first_frame + header_bytes, &[&[0; 16]]).unwrap();
+    let errors: Vec<OpenError> = replay.take(1).filter_map(Result::err).collect();
+    let [OpenError::Corrupt { file, position, .. }] = &errors[..] else { panic!("{errors:?}") };
+    assert_eq!((file.as_str(), *position), ("0/wal/1", first_frame));
+}
