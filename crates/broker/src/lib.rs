@@ -1,6 +1,7 @@
 //! The meaning of messaging, as pure state machines: what a record is, where a publish goes, who has
 //! consumed what. Knows no protocol (they know it), no storage and no I/O.
 
+pub mod access;
 pub mod batch;
 pub mod cursor;
 pub mod limits;

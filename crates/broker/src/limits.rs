@@ -70,6 +70,17 @@ pub struct Limits {
     pub offsets_retention_ms: u64,
     /// Milliseconds a peer has from connecting to being logged in.
     pub handshake_ms_max: u64,
+    /// Bytes a peer may have sent and not been answered before it is logged in; Kafka's
+    /// `sasl.server.max.receive.size` for its frames, AMQP's for the first frames of a connection.
+    pub handshake_bytes_max: usize,
+    /// Milliseconds before a login that failed is answered (RabbitMQ waits 3 s, Kafka 100 ms).
+    pub login_delay_ms: u64,
+    /// Logins of the node whose passwords wait to be checked; one more is refused.
+    pub logins_waiting_max: usize,
+    /// Users on the node.
+    pub users_max: usize,
+    /// Permissions, topic permissions and access control lists on the node, each.
+    pub rules_max: usize,
 }
 
 impl Default for Limits {
@@ -106,6 +117,11 @@ impl Default for Limits {
             offsets_per_group_max: 100_000,
             offsets_retention_ms: 7 * 24 * 3_600_000,
             handshake_ms_max: 10_000,
+            handshake_bytes_max: 64 << 10,
+            login_delay_ms: 500,
+            logins_waiting_max: 1000,
+            users_max: 100_000,
+            rules_max: 100_000,
         }
     }
 }

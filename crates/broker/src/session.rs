@@ -7,6 +7,7 @@
 //! events come back in that order too, but for answers that wait for the disk, which come when it is
 //! done.
 
+use crate::access::{Principal, Secret, SecretRng};
 use crate::batch::{BatchInfo, Record};
 use crate::limits::Limits;
 use crate::membership;
@@ -19,7 +20,7 @@ use crate::retained::ScanPosition;
 use bytes::{Bytes, BytesMut};
 use koine_base::rng::Rng;
 use koine_base::{ConnectionId, Moment, Now, Rope, StreamId, Timestamp};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Chosen by a session, unique among its open requests, returned with the answer.
 pub type Token = u64;
@@ -100,6 +101,8 @@ pub struct Context<'a> {
     pub node: &'a NodeInfo,
     /// For generated names and ids; not for secrets.
     pub rng: &'a mut Rng,
+    /// For nonces and salts.
+    pub secret_rng: &'a mut SecretRng,
     pub out: &'a mut Output,
     pub meter: &'a mut Meter,
     /// What the node is short of.
@@ -292,6 +295,38 @@ pub enum Request {
     DeleteOffsets { token: Token, group: String, partitions: Vec<(String, i32)> },
     /// All groups this node coordinates. Event: `Groups`.
     ListGroups { token: Token },
+    /// Is this peer who it says? Event: `Authenticated`; if it is not, after a delay that says nothing
+    /// about why. From then on the connection counts as its user's.
+    Authenticate { token: Token, address: IpAddr, credentials: Credentials },
+}
+
+/// What a peer shows to be let in.
+#[derive(Debug)]
+pub enum Credentials {
+    Password {
+        user: String,
+        password: Secret,
+    },
+    /// SCRAM's exchange is through; whether the proof was right.
+    Scram {
+        user: String,
+        is_right: bool,
+    },
+    /// TLS has verified its certificate, which names this user.
+    Certificate {
+        user: String,
+    },
+}
+
+/// Why a peer is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginRefusal {
+    /// No such user, or not its password: nobody is told which.
+    Wrong,
+    /// Its user has as many connections as it may.
+    TooManyConnections { connections_max: u32 },
+    /// Too many logins wait to be checked.
+    Busy,
 }
 
 /// One record handed to a consumer.
@@ -454,6 +489,10 @@ pub enum Event {
         token: Token,
         groups: Vec<membership::GroupListing>,
     },
+    Authenticated {
+        token: Token,
+        result: Result<Principal, LoginRefusal>,
+    },
     /// A volatile delivery to a subject session.
     Live {
         content: Content,
@@ -499,6 +538,10 @@ pub trait Session {
 
     /// `ctx.alarms` has changed.
     fn alarms_changed(&mut self, _ctx: &mut Context<'_>) {}
+
+    /// Users or rules have changed (`ctx.metadata.access()`): a session whose principal is not known any
+    /// more ends, and what it may not do any more stops.
+    fn access_changed(&mut self, ctx: &mut Context<'_>);
 
     /// What has come of frames and bodies that are not whole yet, in bytes. Not of those that wait for
     /// the end of an alarm: nothing may depend on their rest.

@@ -56,6 +56,7 @@ impl Session for Puppet {
     fn deadline(&self) -> Moment {
         Moment::NEVER
     }
+    fn access_changed(&mut self, _ctx: &mut Context<'_>) {}
     fn disconnected(&mut self, _ctx: &mut Context<'_>) {}
     fn shutdown(&mut self, _ctx: &mut Context<'_>) {}
 }
@@ -86,6 +87,7 @@ fn config() -> ShardConfig {
         log,
         initial_rebalance_delay_ms: 0,
         seed: 7,
+        secret_seed: [7; 32],
     }
 }
 

@@ -97,7 +97,7 @@ impl From<Refusal> for ErrorCode {
             Refusal::InUse | Refusal::NotEmpty | Refusal::Predeclared | Refusal::QuotaExceeded => {
                 ErrorCode::PolicyViolation
             }
-            Refusal::Exclusive => ErrorCode::TopicAuthorizationFailed,
+            Refusal::Exclusive | Refusal::NotAuthorized => ErrorCode::TopicAuthorizationFailed,
             Refusal::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
             // Both are retried by clients, after a look at the metadata.
             Refusal::Corrupt | Refusal::Busy => ErrorCode::KafkaStorageError,

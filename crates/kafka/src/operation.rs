@@ -182,6 +182,7 @@ pub fn token_of(event: &Event) -> Option<Token> {
         | Event::Group { token, .. }
         | Event::Committed { token, .. }
         | Event::Offsets { token, .. }
+        | Event::Authenticated { token, .. }
         | Event::Groups { token, .. } => Some(*token),
         Event::Deliveries { .. }
         | Event::ConsumerCancelled { .. }

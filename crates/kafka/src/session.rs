@@ -249,6 +249,11 @@ impl Session for KafkaSession {
         !self.is_blocked()
     }
 
+    fn access_changed(&mut self, ctx: &mut Context<'_>) {
+        // Nobody of them has logged in.
+        ctx.out.close |= ctx.metadata.access().is_secured();
+    }
+
     fn disconnected(&mut self, _ctx: &mut Context<'_>) {
         // Watches are released by the engine; appends under way are carried out.
         self.closed = true;

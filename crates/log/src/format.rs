@@ -5,7 +5,7 @@ use koine_base::checksum::{crc32c, crc32c_append, Digest};
 use koine_base::StreamId;
 
 /// Version of all file formats of this crate.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// Where frames start in a WAL file: the header has a block of its own.
 pub(crate) const WAL_FRAMES_AT: u32 = 4096;

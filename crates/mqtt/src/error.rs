@@ -260,6 +260,7 @@ pub fn publish_refused(refusal: Refusal) -> ReasonCode {
         // Busy: there is no room for it.
         Refusal::QuotaExceeded | Refusal::TooLarge | Refusal::Busy => ReasonCode::QuotaExceeded,
         Refusal::InvalidName => ReasonCode::TopicNameInvalid,
+        Refusal::NotAuthorized => ReasonCode::NotAuthorized,
         Refusal::NotLeader | Refusal::Cancelled => ReasonCode::ImplementationSpecificError,
         _ => ReasonCode::UnspecifiedError,
     }
@@ -270,6 +271,7 @@ pub fn connect_refused(refusal: Refusal) -> ReasonCode {
     match refusal {
         Refusal::QuotaExceeded => ReasonCode::QuotaExceeded,
         Refusal::InvalidName => ReasonCode::ClientIdentifierNotValid,
+        Refusal::NotAuthorized => ReasonCode::NotAuthorized,
         Refusal::Busy | Refusal::Cancelled => ReasonCode::ServerBusy,
         _ => ReasonCode::ServerUnavailable,
     }
@@ -280,6 +282,7 @@ pub fn subscribe_refused(refusal: Refusal) -> ReasonCode {
     match refusal {
         Refusal::QuotaExceeded => ReasonCode::QuotaExceeded,
         Refusal::InvalidName => ReasonCode::TopicFilterInvalid,
+        Refusal::NotAuthorized => ReasonCode::NotAuthorized,
         Refusal::Busy | Refusal::NotLeader | Refusal::Cancelled => {
             ReasonCode::ImplementationSpecificError
         }

@@ -646,6 +646,11 @@ impl Session for MqttSession {
         }
     }
 
+    fn access_changed(&mut self, ctx: &mut Context<'_>) {
+        // Nobody of them has logged in.
+        ctx.out.close |= ctx.metadata.access().is_secured();
+    }
+
     fn disconnected(&mut self, ctx: &mut Context<'_>) {
         // The engine closes the session of a lost connection by itself.
         self.save_packets(ctx);

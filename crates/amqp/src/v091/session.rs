@@ -525,6 +525,11 @@ impl Session for AmqpSession {
         self.finish(ctx);
     }
 
+    fn access_changed(&mut self, ctx: &mut Context<'_>) {
+        // Nobody of them has logged in.
+        ctx.out.close |= ctx.metadata.access().is_secured();
+    }
+
     fn disconnected(&mut self, _ctx: &mut Context<'_>) {
         // Consumers, leases and exclusive queues are released by the engine.
         self.stage = Stage::Deaf;

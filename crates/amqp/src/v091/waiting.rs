@@ -100,6 +100,9 @@ impl RefusedMethod {
             Refusal::Exclusive => (ReplyCode::ResourceLocked, text::locked(what)),
             Refusal::InUse => (ReplyCode::PreconditionFailed, format!("{what} in use")),
             Refusal::NotEmpty => (ReplyCode::PreconditionFailed, format!("{what} not empty")),
+            Refusal::NotAuthorized => {
+                (ReplyCode::AccessRefused, format!("access to {what} refused"))
+            }
             Refusal::Predeclared => (ReplyCode::AccessRefused, text::DEFAULT_EXCHANGE.to_string()),
             Refusal::AlreadyExists => {
                 (ReplyCode::PreconditionFailed, format!("{what} exists with other properties"))

@@ -54,6 +54,11 @@ impl Metadata {
                 self.break_session(connection, at, effects);
                 Ok(Outcome::Done)
             }
+            Command::Access(command) => {
+                let takes_away = command.takes_away();
+                let existed = self.access.apply(command, &self.limits.access)?;
+                Ok(if takes_away { Outcome::Deleted { existed } } else { Outcome::Done })
+            }
             // Retained messages are kept beside the metadata, on the shard of group 0 alone.
             Command::Retain { .. } => Ok(Outcome::Done),
             session => self.apply_session(session, effects),
@@ -73,12 +78,20 @@ impl Metadata {
                 clean_start,
                 expiry_ms,
                 will,
+                user,
                 at,
             } => {
                 // A will of the session that is taken over is due now.
                 self.expire_sessions(at, effects);
-                let opening =
-                    Opening { namespace, client_id, connection, clean_start, expiry_ms, will };
+                let opening = Opening {
+                    namespace,
+                    client_id,
+                    connection,
+                    clean_start,
+                    expiry_ms,
+                    will,
+                    user,
+                };
                 self.open_session(opening, effects)
             }
             Command::CloseSession { session, connection, expiry_ms, publish_will, at } => {

@@ -1,6 +1,7 @@
 //! The commands of group 0 and their outcomes. A command is data: it is proposed by a session or the
 //! node, replicated, and applied in the same order on every copy of [`super::Metadata`].
 
+use crate::access::AccessCommand;
 use crate::message::HeaderValue;
 use koine_base::{StreamId, TopicId};
 use serde::{Deserialize, Serialize};
@@ -197,6 +198,8 @@ pub enum Command {
         /// Kept this long after the connection ends; 0 ends with it, [`EXPIRY_NEVER`] never.
         expiry_ms: u64,
         will: Option<Will>,
+        /// Who opens it; `None` on a node without users. A session of somebody else is refused.
+        user: Option<String>,
         at: i64,
     },
     /// The connection ended. Ignored if another connection has taken the session meanwhile.
@@ -257,6 +260,8 @@ pub enum Command {
         connection: u64,
         at: i64,
     },
+    /// A change of users or rules. Outcome: `Deleted` for what takes something away.
+    Access(AccessCommand),
 }
 
 /// What a command did, for whoever proposed it.
@@ -319,6 +324,8 @@ pub enum Refusal {
     OffsetOutOfRange,
     /// The stored bytes are damaged.
     Corrupt,
+    /// The user may not.
+    NotAuthorized,
     /// A bounded resource is used up.
     QuotaExceeded,
     /// The disk is full or the node is overloaded; try again.

@@ -1,4 +1,5 @@
-//! The state machine of group 0: namespaces, topics, queues, exchanges, bindings, subject sessions.
+//! The state machine of group 0: namespaces, topics, queues, exchanges, bindings, subject sessions,
+//! users and rules.
 //! Every shard keeps a copy and applies the same commands in the same order; reads are local.
 //!
 //! `apply` is deterministic: the same commands give the same state and outcomes on every copy. It must
@@ -18,6 +19,7 @@ pub use command::{
 };
 pub use sessions::{SharedGroup, SubjectSession};
 
+use crate::access::{Access, AccessLimits, DurableAccess};
 use crate::router::Router;
 use koine_base::{GroupId, StreamId, TopicId};
 use serde::{Deserialize, Serialize};
@@ -167,6 +169,7 @@ pub(crate) struct Durable {
 
 pub struct Metadata {
     durable: Durable,
+    access: Access,
     limits: MetadataLimits,
     // Derived, rebuilt from `durable`:
     router: Router,
@@ -186,6 +189,7 @@ pub struct MetadataLimits {
     pub bindings_max: usize,
     pub subscriptions_max: usize,
     pub name_bytes_max: usize,
+    pub access: AccessLimits,
 }
 
 impl From<&crate::limits::Limits> for MetadataLimits {
@@ -196,6 +200,11 @@ impl From<&crate::limits::Limits> for MetadataLimits {
             bindings_max: limits.bindings_max,
             subscriptions_max: limits.subscriptions_max,
             name_bytes_max: limits.name_bytes_max,
+            access: AccessLimits {
+                users_max: limits.users_max,
+                rules_max: limits.rules_max,
+                name_bytes_max: limits.name_bytes_max,
+            },
         }
     }
 }
@@ -233,7 +242,7 @@ impl Metadata {
             next_producer_id: 1,
             next_use: 1,
         };
-        Self::from_durable(durable, Vec::new(), limits)
+        Self::from_durable(durable, Vec::new(), DurableAccess::default(), limits)
     }
 
     /// Grows with each applied command that may change what is looked up here.
@@ -244,6 +253,17 @@ impl Metadata {
     /// Grows with each applied command.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// This takes the place of `before`: whoever derived something from that notices.
+    pub fn follow(&mut self, before: &Metadata) {
+        self.version = before.version + 1;
+        self.access.follow(&before.access);
+    }
+
+    /// Users and rules.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     pub fn router(&self) -> &Router {

@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct SubjectSession {
     pub namespace: NamespaceId,
     pub client_id: String,
+    /// Whose it is; `None` if it was opened on a node without users. Who asks in its name when its
+    /// client is not there.
+    pub user: Option<String>,
     /// Raw id of the connection that has it now.
     pub connection: Option<u64>,
     /// Kept this long after its connection ends, milliseconds.
@@ -68,6 +71,7 @@ pub(super) struct Opening {
     pub clean_start: bool,
     pub expiry_ms: u64,
     pub will: Option<Will>,
+    pub user: Option<String>,
 }
 
 impl Metadata {
@@ -78,6 +82,13 @@ impl Metadata {
     ) -> Result<Outcome, Refusal> {
         let key = (opening.namespace, opening.client_id.clone());
         let old = self.by_client.get(&key).copied();
+        // One that was made before there were users is whoever's comes first.
+        let owner = old.and_then(|id| self.durable.sessions[&id].user.as_ref());
+        if self.access.is_secured()
+            && owner.is_some_and(|owner| Some(owner) != opening.user.as_ref())
+        {
+            return Err(Refusal::NotAuthorized);
+        }
         let taken_from = old
             .and_then(|id| self.durable.sessions[&id].connection)
             .filter(|connection| *connection != opening.connection);
@@ -93,6 +104,7 @@ impl Metadata {
             session.expires_at = None;
             session.will = opening.will;
             session.will_at = None;
+            session.user = opening.user;
             return Ok(Outcome::SessionOpened { session: id, present: true, taken_from });
         }
         if let Some(id) = old {
@@ -105,6 +117,7 @@ impl Metadata {
         let session = SubjectSession {
             namespace: opening.namespace,
             client_id: opening.client_id,
+            user: opening.user,
             connection: Some(opening.connection),
             expiry_ms: opening.expiry_ms,
             expires_at: None,

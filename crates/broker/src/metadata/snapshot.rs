@@ -1,6 +1,7 @@
 //! Metadata as bytes and back. Only the durable part travels; look-up tables and the router are rebuilt.
 
 use super::{BindingSpec, Durable, Metadata, MetadataLimits, NamespaceId, StreamOwner};
+use crate::access::{Access, DurableAccess};
 use crate::router::Router;
 use koine_base::{StreamId, TopicId};
 use std::collections::{BTreeMap, HashMap};
@@ -8,23 +9,27 @@ use std::collections::{BTreeMap, HashMap};
 impl Metadata {
     pub fn encode(&self) -> Vec<u8> {
         let bindings = self.all_bindings();
-        postcard::to_allocvec(&(&self.durable, bindings)).expect("encoding to memory cannot fail")
+        postcard::to_allocvec(&(&self.durable, bindings, self.access.durable()))
+            .expect("encoding to memory cannot fail")
     }
 
     /// `None` if the bytes are not a snapshot.
     pub fn decode(bytes: &[u8], limits: MetadataLimits) -> Option<Metadata> {
-        let (durable, bindings): (Durable, Vec<(NamespaceId, BindingSpec)>) =
+        type Bindings = Vec<(NamespaceId, BindingSpec)>;
+        let (durable, bindings, access): (Durable, Bindings, DurableAccess) =
             postcard::from_bytes(bytes).ok()?;
-        Some(Self::from_durable(durable, bindings, limits))
+        Some(Self::from_durable(durable, bindings, access, limits))
     }
 
     pub(super) fn from_durable(
         durable: Durable,
         bindings: Vec<(NamespaceId, BindingSpec)>,
+        access: DurableAccess,
         limits: MetadataLimits,
     ) -> Metadata {
         let mut metadata = Metadata {
             durable,
+            access: Access::from_durable(access),
             limits,
             router: Router::new(),
             by_topic_id: HashMap::new(),

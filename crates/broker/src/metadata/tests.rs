@@ -57,6 +57,7 @@ fn open(metadata: &mut Metadata, client: &str, connection: u64, expiry_ms: u64) 
         clean_start: false,
         expiry_ms,
         will: None,
+        user: None,
         at: 0,
     };
     apply(metadata, command).0.expect("sessions are within their limit")
@@ -174,6 +175,7 @@ fn a_session_is_taken_over_and_its_old_connection_told() {
         clean_start: false,
         expiry_ms: 1000,
         will: None,
+        user: None,
         at: 0,
     };
     let (outcome, effects) = apply(&mut metadata, command);

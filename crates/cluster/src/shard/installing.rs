@@ -442,8 +442,10 @@ impl Shard {
     /// Another shard was sent all of group 0.
     pub(super) fn replace_metadata(&mut self, bytes: &[u8]) {
         let limits = MetadataLimits::from(&self.config.limits);
-        self.metadata =
+        let mut metadata =
             Metadata::decode(bytes, limits).expect("encoded by another shard of this node");
+        metadata.follow(&self.metadata);
+        self.metadata = metadata;
         self.drop_ownerless();
         self.trim_settled(None);
     }

@@ -15,6 +15,7 @@ mod fingerprint;
 mod groups;
 mod installing;
 mod load;
+mod logins;
 mod offsets;
 mod once;
 mod publish;
@@ -43,6 +44,7 @@ use crate::peer::PeerMail;
 use control::Controller;
 use koine_base::rng::Rng;
 use koine_base::{ConnectionId, GroupId, Moment, NodeId, Now, ShardId, StreamId};
+use koine_broker::access::SecretRng;
 use koine_broker::batch::BatchLimits;
 use koine_broker::limits::Limits;
 use koine_broker::message::Dialects;
@@ -67,6 +69,8 @@ pub struct ShardConfig {
     pub initial_rebalance_delay_ms: u64,
     /// For generated names and ids.
     pub seed: u64,
+    /// For nonces and salts: drawn where nobody can foretell it.
+    pub secret_seed: [u8; 32],
 }
 
 /// A step on its way through the shard.
@@ -92,6 +96,7 @@ pub struct Shard {
     config: ShardConfig,
     now: Now,
     rng: Rng,
+    secret_rng: SecretRng,
     log: Log,
     metadata: Metadata,
     /// Group 0, on the shard that owns it.
@@ -146,6 +151,10 @@ pub struct Shard {
     /// No other node has a part in any group here: nothing is sent, and nothing waits for others.
     is_alone: bool,
     damage: doctor::DamageNews,
+    /// Of the whole node, on shard 0.
+    logins: logins::Logins,
+    /// The epoch of users and rules that the sessions have been told of.
+    told_access: u64,
 }
 
 impl Shard {
@@ -225,6 +234,7 @@ impl Shard {
             .min(groups.unwrap_or(Moment::NEVER))
             .min(control)
             .min(self.load.deadline())
+            .min(self.logins.deadline())
             .min(self.next_raft_tick)
             .min(self.log.deadline().unwrap_or(Moment::NEVER))
     }
@@ -235,6 +245,7 @@ impl Shard {
         self.tick_consensus();
         self.tick_sessions();
         self.tick_load();
+        self.tick_logins();
         self.tick_memberships();
         self.tick_control();
         self.tick_spreading();
@@ -264,7 +275,11 @@ impl Shard {
             if self.queue.is_empty() {
                 self.flush_sessions();
             }
-            if self.queue.is_empty() && !self.say_goodbyes() && !self.note_load() {
+            if self.queue.is_empty()
+                && !self.say_goodbyes()
+                && !self.note_load()
+                && !self.note_access()
+            {
                 break;
             }
         }
@@ -301,7 +316,10 @@ impl Shard {
             Mail::CommandsApplied { number } => self.commands_applied(number),
             Mail::Metadata(bytes) => self.replace_metadata(&bytes),
             Mail::Epoch { group, epoch } => self.learn_epoch(group, epoch),
-            Mail::Gone { connection } => self.release_connection(connection),
+            Mail::Gone { connection } => {
+                self.logins.forget(connection);
+                self.release_connection(connection);
+            }
             Mail::Taken { connection, stream, consumer, bytes } => {
                 self.delivery_taken(connection, stream, consumer, bytes);
             }

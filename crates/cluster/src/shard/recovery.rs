@@ -14,6 +14,7 @@ use crate::raft::{RaftGroup, StartingPoint};
 use koine_base::disk::Disk;
 use koine_base::rng::Rng;
 use koine_base::{GroupId, Moment, Now, ShardId, StreamId};
+use koine_broker::access::SecretRng;
 use koine_broker::batch::BatchLimits;
 use koine_broker::limits::Limits;
 use koine_broker::membership::{GroupsConfig, Membership};
@@ -85,6 +86,15 @@ impl<'d> Recovery<'d> {
         let (log, replay) = Log::open(disk, config.log.clone())?;
         Ok(Recovery { config, log, replay })
     }
+}
+
+/// Every shard draws numbers of its own.
+fn secret_rng(config: &ShardConfig) -> SecretRng {
+    let mut seed = config.secret_seed;
+    for (byte, number) in seed.iter_mut().zip(config.shard.0.to_be_bytes()) {
+        *byte ^= number;
+    }
+    SecretRng::new(&seed)
 }
 
 fn batch_limits(limits: &Limits) -> BatchLimits {
@@ -169,8 +179,10 @@ impl Shard {
             is_leaving: false,
             leaving: Vec::new(),
             rng: Rng::new(config.seed.rotate_left(17) ^ u64::from(config.shard.0)),
+            secret_rng: secret_rng(&config),
             now,
             log,
+            told_access: metadata.access().epoch(),
             metadata,
             controller,
             groups,
@@ -200,6 +212,7 @@ impl Shard {
             stages: BTreeMap::new(),
             is_alone: true,
             damage: Default::default(),
+            logins: Default::default(),
             config,
         }
     }
@@ -247,12 +260,13 @@ impl Shard {
     ) -> Result<(), UnreadableCheckpoint> {
         let limits = MetadataLimits::from(&self.config.limits);
         let retained = retained_limits(&self.config.limits);
-        let metadata = Metadata::decode(parts.metadata, limits).ok_or(UnreadableCheckpoint)?;
+        let mut metadata = Metadata::decode(parts.metadata, limits).ok_or(UnreadableCheckpoint)?;
         let retained = RetainedStore::decode_pages(parts.retained, retained);
         let controller = self.controller.as_mut().ok_or(UnreadableCheckpoint)?;
         controller.retained = retained.map_err(|_| UnreadableCheckpoint)?;
         controller.pages.retained.touch_all();
         controller.pages.metadata = None;
+        metadata.follow(&self.metadata);
         self.metadata = metadata;
         Ok(())
     }

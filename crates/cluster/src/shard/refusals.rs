@@ -7,7 +7,7 @@ use crate::mail::Mail;
 use koine_base::{ConnectionId, GroupId, StreamId};
 use koine_broker::membership::{Answer, GroupError, JoinRefused, Request as GroupRequest};
 use koine_broker::metadata::{Queue, Refusal};
-use koine_broker::session::{Event, Request};
+use koine_broker::session::{Event, LoginRefusal, Request};
 
 impl Shard {
     /// The request is answered here if its group is not led from here; `None` if it was.
@@ -62,7 +62,10 @@ impl Shard {
             Request::FetchOffsets { group, .. } => {
                 Some((self.metadata.coordinator(group), Need::Read))
             }
-            Request::Publish { .. } | Request::Unwatch { .. } | Request::ListGroups { .. } => None,
+            Request::Publish { .. }
+            | Request::Unwatch { .. }
+            | Request::ListGroups { .. }
+            | Request::Authenticate { .. } => None,
         }
     }
 
@@ -109,6 +112,9 @@ impl Shard {
             }
             Request::Retained { token, .. } => Event::Retained { token, result: Err(result) },
             Request::ListGroups { token } => Event::Groups { token, groups: Vec::new() },
+            Request::Authenticate { token, .. } => {
+                Event::Authenticated { token, result: Err(LoginRefusal::Busy) }
+            }
             Request::Append { token: None, .. }
             | Request::Publish { token: None, .. }
             | Request::Credit { .. }

@@ -70,7 +70,9 @@ impl Shard {
                 self.count_append(from, Some(*token), bytes);
                 ShardId(0)
             }
-            Request::Propose { .. } | Request::Retained { .. } => ShardId(0),
+            Request::Propose { .. } | Request::Retained { .. } | Request::Authenticate { .. } => {
+                ShardId(0)
+            }
             Request::DeleteQueue { namespace, name, .. } => {
                 let named = self.metadata.named(*namespace, name);
                 let stream = named.and_then(|named| named.stream(0));
@@ -179,6 +181,9 @@ impl Shard {
                 self.check_deletion(from, token, namespace, name, if_unused, if_empty);
             }
             Request::Group { token, request } => self.group_request(from, token, request),
+            Request::Authenticate { token, address, credentials } => {
+                self.authenticate(from, token, address, credentials);
+            }
             Request::CommitOffsets { token, group, member, offsets } => {
                 self.commit_offsets(from, token, group, member, offsets);
             }

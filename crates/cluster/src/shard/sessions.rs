@@ -283,6 +283,7 @@ impl Shard {
             limits: &self.config.limits,
             node: &self.config.node,
             rng: &mut self.rng,
+            secret_rng: &mut self.secret_rng,
             out: &mut connection.output,
             meter: &mut self.meters[connection.protocol.index()],
             alarms: self.load.alarms,

@@ -90,6 +90,7 @@ pub(super) fn changes_routes(command: &Command) -> bool {
             | Command::Unbind { .. }
             | Command::Subscribe { .. }
             | Command::Unsubscribe { .. }
+            | Command::Access(_)
     )
 }
 

@@ -20,6 +20,7 @@ use std::rc::Rc;
 
 mod damage;
 mod load;
+mod logins;
 
 pub(super) const NAMESPACE: NamespaceId = NamespaceId(0);
 
@@ -54,6 +55,7 @@ impl Session for Puppet {
     fn deadline(&self) -> Moment {
         Moment::NEVER
     }
+    fn access_changed(&mut self, _ctx: &mut Context<'_>) {}
     fn disconnected(&mut self, _ctx: &mut Context<'_>) {}
     fn shutdown(&mut self, ctx: &mut Context<'_>) {
         ctx.out.close = true;
@@ -92,6 +94,7 @@ pub(super) fn config(shard: ShardId, layout: Layout) -> ShardConfig {
         log,
         initial_rebalance_delay_ms: 0,
         seed: 7,
+        secret_seed: [7; 32],
     }
 }
 
@@ -613,6 +616,7 @@ impl Once {
             clean_start: false,
             expiry_ms: u64::MAX,
             will: None,
+            user: None,
             at: 0,
         };
         match &node.ask(client, Request::Propose { token: 1, command })[..] {

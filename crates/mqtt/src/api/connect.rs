@@ -144,6 +144,7 @@ impl MqttSession {
             clean_start,
             expiry_ms: self.client.expiry_ms,
             will,
+            user: None,
             at: ctx.now.wall.0,
         };
         ctx.out.request(Request::Propose { token: token(Kind::Open, 0), command });

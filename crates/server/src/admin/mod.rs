@@ -299,6 +299,8 @@ impl Session for AdminSession {
         self.jobs.values().map(|job| job.deadline).min().unwrap_or(Moment::NEVER)
     }
 
+    fn access_changed(&mut self, _ctx: &mut Context<'_>) {}
+
     fn disconnected(&mut self, _ctx: &mut Context<'_>) {
         self.jobs.clear();
         self.open.clear();

@@ -29,6 +29,7 @@ struct Bench {
     limits: Limits,
     node: NodeInfo,
     rng: Rng,
+    secret_rng: koine_broker::access::SecretRng,
     now: Now,
 }
 
@@ -56,6 +57,7 @@ impl Bench {
                 epochs: Vec::new(),
             },
             rng: Rng::new(1),
+            secret_rng: koine_broker::access::SecretRng::new(&[7; 32]),
             now: Now::default(),
         }
     }
@@ -70,6 +72,7 @@ impl Bench {
             limits: &self.limits,
             node: &self.node,
             rng: &mut self.rng,
+            secret_rng: &mut self.secret_rng,
             out: &mut out,
             meter: &mut meter,
             alarms: Default::default(),

@@ -30,6 +30,11 @@ pub enum Message {
     },
     Accepted(Accepted),
     Admin(AdminCall),
+    /// Whether a login's password was right.
+    PasswordChecked {
+        ticket: u64,
+        is_right: bool,
+    },
     Report(oneshot::Sender<ShardReport>),
     /// Free disk space is below its mark, or not any more.
     DiskLow(bool),

@@ -13,6 +13,7 @@ mod connection;
 mod disk_threads;
 mod fail_stop;
 mod front;
+mod login_thread;
 mod mailbox;
 pub mod node_file;
 mod overload;
@@ -39,6 +40,7 @@ use koine_cluster::{Layout, Recovery, Shard, ShardConfig, ShardOpenError, Voters
 use mailbox::Mailbox;
 use node_file::{Node, NodeFileError};
 use overload::Marks;
+use ring::rand::SecureRandom;
 use shard_host::ShardHost;
 use std::cell::RefCell;
 use std::fmt;
@@ -200,6 +202,15 @@ fn bind(config: &Config) -> Result<Bound, StartError> {
     Ok(bound)
 }
 
+/// From the system's generator.
+fn secret_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    let drawn = ring::rand::SystemRandom::new().fill(&mut seed);
+    // Without it every nonce could be foretold.
+    drawn.expect("the system has a random number generator");
+    seed
+}
+
 fn shard_config(
     config: &Config,
     node: &Node,
@@ -243,6 +254,7 @@ fn shard_config(
             retention_check_ms: config.topics.retention_check_ms,
             ..Limits::default()
         },
+        secret_seed: secret_seed(),
         dialects: protocols::DIALECTS,
         log,
         initial_rebalance_delay_ms: INITIAL_REBALANCE_DELAY_MS,

@@ -5,6 +5,7 @@ use super::clock::Clock;
 use super::connection;
 use super::disk_threads::ShardDisk;
 use super::fail_stop::FailStop;
+use super::login_thread::PasswordChecks;
 use super::mailbox::{Accepted, Mailbox, Message};
 use super::protocols;
 use super::report::ShardReport;
@@ -58,6 +59,7 @@ pub struct ShardHost {
     /// Of the whole node; the front adds, the shard that loses a socket takes away.
     open_sockets: Arc<AtomicU32>,
     limits: Limits,
+    password_checks: PasswordChecks,
 }
 
 impl ShardHost {
@@ -87,6 +89,7 @@ impl ShardHost {
             is_stopping: Cell::new(false),
             open_sockets,
             limits,
+            password_checks: PasswordChecks::default(),
         })
     }
 
@@ -152,6 +155,9 @@ impl ShardHost {
         let (outbox, changed, deadline) = self.with_shard(|shard| {
             while let Some(request) = shard.poll_io() {
                 self.disk.submit(request);
+            }
+            for check in shard.take_password_checks() {
+                self.password_checks.submit(check, &self.own_mailbox);
             }
             (shard.take_outbox(), shard.take_changed(), shard.deadline())
         });
@@ -227,6 +233,10 @@ impl ShardHost {
                     let now = self.now();
                     self.with_shard(|shard| shard.receive(now, admin, &mut BytesMut::new()));
                 }
+            }
+            Message::PasswordChecked { ticket, is_right } => {
+                let now = self.now();
+                self.with_shard(|shard| shard.password_checked(now, ticket, is_right));
             }
             Message::Report(answer) => {
                 let _ = answer.send(self.report());

@@ -126,6 +126,7 @@ impl Cluster {
             log,
             initial_rebalance_delay_ms: 0,
             seed: options.seed.wrapping_mul(1_000_003) ^ u64::from(of.id.0) << 32 ^ of.life,
+            secret_seed: [7; 32],
         }
     }
 

@@ -686,6 +686,7 @@ impl World {
             connection: connection.raw(),
             clean_start,
             expiry_ms,
+            user: None,
             will: None,
             at: self.now.wall.0,
         };

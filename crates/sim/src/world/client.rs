@@ -45,6 +45,7 @@ impl Session for Puppet {
         Moment::NEVER
     }
 
+    fn access_changed(&mut self, _ctx: &mut Context<'_>) {}
     fn disconnected(&mut self, _ctx: &mut Context<'_>) {}
 
     fn shutdown(&mut self, ctx: &mut Context<'_>) {

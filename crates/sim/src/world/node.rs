@@ -79,6 +79,7 @@ impl World {
             log,
             initial_rebalance_delay_ms: 0,
             seed: options.seed.wrapping_add(self.life),
+            secret_seed: [7; 32],
         }
     }
 

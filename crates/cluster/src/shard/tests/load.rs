@@ -55,6 +55,7 @@ impl Session for Peer {
     fn deadline(&self) -> Moment {
         Moment::NEVER
     }
+    fn access_changed(&mut self, _ctx: &mut Context<'_>) {}
     fn disconnected(&mut self, _ctx: &mut Context<'_>) {}
     fn shutdown(&mut self, ctx: &mut Context<'_>) {
         self.0.borrow_mut().told_goodbye = true;
@@ -577,6 +578,7 @@ fn a_session_takes_no_more_than_its_backlog_may_hold() {
         clean_start: false,
         expiry_ms: 1_000_000,
         will: None,
+        user: None,
         at: 0,
     };
     let events = node.ask(&client, Request::Propose { token: 1, command });

@@ -43,6 +43,7 @@ pub(super) struct Node {
     pub limits: Limits,
     info: NodeInfo,
     rng: Rng,
+    secret_rng: koine_broker::access::SecretRng,
     /// Publishes are answered only when this is false: a slow disk.
     pub hold_publishes: bool,
     held_publishes: Vec<(usize, Token)>,
@@ -86,6 +87,7 @@ impl Node {
                 epochs: Vec::new(),
             },
             rng: Rng::new(1),
+            secret_rng: koine_broker::access::SecretRng::new(&[7; 32]),
             hold_publishes: false,
             held_publishes: Vec::new(),
             refuse_publishes: false,
@@ -270,6 +272,7 @@ impl Node {
             limits: &self.limits,
             node: &self.info,
             rng: &mut self.rng,
+            secret_rng: &mut self.secret_rng,
             out: output,
             meter,
             alarms: self.alarms,
