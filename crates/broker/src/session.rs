@@ -20,7 +20,8 @@ use crate::retained::ScanPosition;
 use bytes::{Bytes, BytesMut};
 use koine_base::rng::Rng;
 use koine_base::{ConnectionId, Moment, Now, Rope, StreamId, Timestamp};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::net::SocketAddr;
 
 /// Chosen by a session, unique among its open requests, returned with the answer.
 pub type Token = u64;

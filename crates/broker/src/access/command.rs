@@ -186,7 +186,8 @@ impl Access {
                 let rows = &mut self.durable.topic_permissions;
                 let before = rows.len();
                 rows.retain(|(of, within, name), _| {
-                    (&*of, *within) != (&user, namespace)
+                    *of != user
+                        || *within != namespace
                         || exchange.as_ref().is_some_and(|exchange| exchange != name)
                 });
                 Ok(rows.len() < before)

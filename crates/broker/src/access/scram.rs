@@ -333,5 +333,4 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-#[path = "scram_tests.rs"]
 mod tests;
