@@ -56,7 +56,7 @@ impl Metadata {
             }
             Command::Access(command) => {
                 let takes_away = command.takes_away();
-                let existed = self.access.apply(command, &self.limits.access)?;
+                let existed = self.access.apply(*command, &self.limits.access)?;
                 Ok(if takes_away { Outcome::Deleted { existed } } else { Outcome::Done })
             }
             // Retained messages are kept beside the metadata, on the shard of group 0 alone.

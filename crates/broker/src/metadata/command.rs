@@ -261,7 +261,7 @@ pub enum Command {
         at: i64,
     },
     /// A change of users or rules. Outcome: `Deleted` for what takes something away.
-    Access(AccessCommand),
+    Access(Box<AccessCommand>),
 }
 
 /// What a command did, for whoever proposed it.

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 fn change(node: &mut Node<'_>, client: &Client, command: AccessCommand) {
-    let request = Request::Propose { token: 1, command: Command::Access(command) };
+    let request = Request::Propose { token: 1, command: Command::Access(Box::new(command)) };
     let events = node.ask(client, request);
     assert!(matches!(events[..], [Event::Proposed { result: Ok(_), .. }]), "{events:?}");
 }
