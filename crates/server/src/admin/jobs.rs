@@ -2,7 +2,7 @@
 
 use super::groups::group_refused;
 use super::{missing, refused, AdminSession, NAMESPACE};
-use crate::http::{AdminAnswer, AdminError, Kind, TailRequest};
+use crate::http::{AdminAnswer, AdminCall, AdminError, Kind, TailRequest};
 use koine_base::{Moment, StreamId};
 use koine_broker::membership::Answer;
 use koine_broker::metadata::{Command, Durability, Queue, QueueSpec, TopicSettings};
@@ -62,6 +62,8 @@ impl Shape {
 pub enum Slot {
     /// Success is all that matters.
     Done,
+    /// Whether the call may go on.
+    Login(Box<AdminCall>),
     /// Adds up the records of all partitions.
     TopicRecords {
         row: usize,
@@ -118,6 +120,7 @@ pub fn token_of(event: &Event) -> Option<Token> {
         | Event::Groups { token, .. }
         | Event::Offsets { token, .. }
         | Event::Grown { token }
+        | Event::Authenticated { token, .. }
         | Event::Read { token, .. } => Some(*token),
         _ => None,
     }
@@ -357,7 +360,7 @@ impl AdminSession {
                     id: random,
                 }
             }
-            Kind::Groups | Kind::Sessions => {
+            _ => {
                 return Err(AdminError::Invalid(format!("{} are not created", kind.name())));
             }
         };
@@ -382,6 +385,9 @@ impl AdminSession {
                 Event::Bounds { result: Ok(bounds), .. },
             ) => {
                 self.group_lag(id, row, &topic, partition, committed, bounds);
+            }
+            (Slot::Login(call), Event::Authenticated { result, .. }) => {
+                self.logged_in(id, *call, result, ctx);
             }
             (Slot::QueueStatus { row }, Event::Status { result: Ok(status), .. }) => {
                 self.set(id, row, "ready", status.ready.into());
@@ -467,7 +473,7 @@ fn durability_name(durability: Durability) -> &'static str {
 }
 
 /// Refuses what is not `known`.
-fn read_options(options: &Map<String, Value>, known: &[&str]) -> Result<(), AdminError> {
+pub(super) fn read_options(options: &Map<String, Value>, known: &[&str]) -> Result<(), AdminError> {
     match options.keys().find(|key| !known.contains(&key.as_str())) {
         Some(key) => {
             Err(AdminError::Invalid(format!("unknown option {key:?}; known: {}", known.join(", "))))

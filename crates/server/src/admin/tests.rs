@@ -1,7 +1,7 @@
 //! Calls in, requests out, events in, JSON out; the engine is played by the test.
 
 use super::*;
-use crate::http::{TailFrom, TailRequest};
+use crate::http::{Caller, TailFrom, TailRequest};
 use koine_base::rng::Rng;
 use koine_base::{ConnectionId, Now};
 use koine_broker::batch::BatchBuilder;
@@ -85,7 +85,12 @@ impl Bench {
 
     fn call(&mut self, request: AdminRequest) -> (Answered, Vec<Request>) {
         let (answer, answered) = oneshot::channel();
-        self.inbox.borrow_mut().push_back(AdminCall { request, answer });
+        self.inbox.borrow_mut().push_back(AdminCall {
+            request,
+            caller: Caller::Node,
+            verifiers: None,
+            answer,
+        });
         (answered, self.step(|session, ctx| session.receive(&mut BytesMut::new(), ctx)))
     }
 
@@ -149,8 +154,12 @@ fn topics_come_in_pages_with_their_records() {
 #[test]
 fn queues_are_declared_listed_and_deleted() {
     let mut bench = Bench::new();
-    let create =
-        AdminRequest::Create { kind: Kind::Queues, name: "q".into(), options: Default::default() };
+    let create = AdminRequest::Create {
+        kind: Kind::Queues,
+        name: "q".into(),
+        options: Default::default(),
+        password: None,
+    };
     let (answered, mut requests) = bench.call(create.clone());
     let Some(Request::Propose { token, command }) = requests.pop() else { panic!("no proposal") };
     bench.apply(command);
@@ -283,8 +292,12 @@ fn options_are_checked() {
     let mut bench = Bench::new();
     let mut check = |options: Value, expect: &str| {
         let options = options.as_object().cloned().unwrap_or_default();
-        let (answered, requests) =
-            bench.call(AdminRequest::Create { kind: Kind::Topics, name: "x".into(), options });
+        let (answered, requests) = bench.call(AdminRequest::Create {
+            kind: Kind::Topics,
+            name: "x".into(),
+            options,
+            password: None,
+        });
         assert!(requests.is_empty());
         assert_eq!(error_of(answered), AdminError::Invalid(expect.into()));
     };

@@ -1,4 +1,5 @@
-//! `koine status|topics|queues|groups|sessions ...`: one call to the admin API, shown as a table or as JSON.
+//! `koine status|topics|queues|groups|sessions|users|permissions ...`: one call to the admin API, shown as a
+//! table or as JSON.
 
 use super::{AdminCommand, StatusCommand, Verb};
 use crate::http::client::{self, ClientError};
@@ -6,10 +7,22 @@ use crate::http::{percent, Kind};
 use crate::terminal::{table, Style};
 use serde_json::{json, Map, Value};
 
-/// What `create` takes, by the keys of the API; the flags are written with dashes.
-pub fn create_options(kind: Kind) -> &'static [&'static str] {
+/// Names a file with a password; `-` is standard input. Never the password itself: others may see the
+/// command line.
+const PASSWORD_FILE: &str = "password-file";
+
+/// Options whose values travel as numbers, or null.
+const NUMBERS: [&str; 5] =
+    ["partitions", "retention-ms", "retention-bytes", "connections-max", "channels-max"];
+
+/// What `create` and `set` take, by the keys of the API; the flags are written with dashes.
+pub fn options(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Topics => &["partitions", "durability", "retention-ms", "retention-bytes"],
+        Kind::Users => &[PASSWORD_FILE, "tags", "connections-max", "channels-max"],
+        Kind::Permissions => &["configure", "write", "read"],
+        Kind::TopicPermissions => &["write", "read"],
+        Kind::Acls => &["user", "operation", "kind", "pattern", "effect", "host"],
         Kind::Queues | Kind::Groups | Kind::Sessions => &[],
     }
 }
@@ -38,6 +51,29 @@ fn columns(kind: Kind) -> &'static [(&'static str, &'static str)] {
             ("SUBSCRIPTIONS", "subscriptions"),
             ("QUEUED", "queued"),
         ],
+        Kind::Users => &[
+            ("USER", "name"),
+            ("TAGS", "tags"),
+            ("LOGS IN BY", "mechanisms"),
+            ("CONNECTIONS", "connections_max"),
+            ("CHANNELS", "channels_max"),
+        ],
+        Kind::Permissions => {
+            &[("USER", "name"), ("CONFIGURE", "configure"), ("WRITE", "write"), ("READ", "read")]
+        }
+        Kind::TopicPermissions => {
+            &[("USER", "user"), ("EXCHANGE", "exchange"), ("WRITE", "write"), ("READ", "read")]
+        }
+        Kind::Acls => &[
+            ("EFFECT", "effect"),
+            ("OPERATION", "operation"),
+            ("KIND", "kind"),
+            ("PATTERN", "pattern"),
+            ("RESOURCE", "resource"),
+            ("USER", "user"),
+            ("HOST", "host"),
+            ("NAME", "name"),
+        ],
     }
 }
 
@@ -59,9 +95,15 @@ pub fn run(command: &AdminCommand, address: &str, style: Style) -> Result<String
             Ok(if command.json { pretty(&value) } else { description(&value, style) })
         }
         Verb::Create { name, options } => {
-            let value =
-                client::request(address, "POST", &collection, Some(&create_body(name, options)))?;
+            let mut body = body(options)?;
+            body.insert("name".to_owned(), name.as_str().into());
+            let value = client::request(address, "POST", &collection, Some(&Value::Object(body)))?;
             Ok(if command.json { pretty(&value) } else { format!("created {name}") })
+        }
+        Verb::Set { name, options } => {
+            let body = Value::Object(body(options)?);
+            let value = client::request(address, "PUT", &item(name), Some(&body))?;
+            Ok(if command.json { pretty(&value) } else { format!("set {name}") })
         }
         Verb::Delete(name) => {
             let value = client::request(address, "DELETE", &item(name), None)?;
@@ -92,15 +134,37 @@ fn list_all(address: &str, collection: &str) -> Result<Vec<Value>, ClientError> 
     }
 }
 
-fn create_body(name: &str, options: &[(&'static str, String)]) -> Value {
+/// The broker checks what each option must be.
+fn body(options: &[(&'static str, String)]) -> Result<Map<String, Value>, ClientError> {
     let mut body = Map::new();
-    body.insert("name".to_owned(), name.into());
     for (option, text) in options {
-        // Numbers travel as numbers; the broker checks what each option must be.
-        let value = text.parse::<i64>().map_or_else(|_| json!(text), |number| json!(number));
+        if *option == PASSWORD_FILE {
+            body.insert("password".to_owned(), password(text)?.into());
+            continue;
+        }
+        let value = match text.parse::<i64>() {
+            Ok(number) if NUMBERS.contains(option) => json!(number),
+            Err(_) if NUMBERS.contains(option) && text == "none" => Value::Null,
+            _ => json!(text),
+        };
         body.insert(option.replace('-', "_"), value);
     }
-    Value::Object(body)
+    Ok(body)
+}
+
+/// The first line of the file.
+fn password(path: &str) -> Result<String, ClientError> {
+    let failed = |error| ClientError::Refused(format!("--{PASSWORD_FILE} {path}: {error}"));
+    let text = match path {
+        "-" => std::io::read_to_string(std::io::stdin()).map_err(failed)?,
+        path => std::fs::read_to_string(path).map_err(failed)?,
+    };
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(line.to_owned()),
+        _ => {
+            Err(ClientError::Refused(format!("--{PASSWORD_FILE} {path}: the first line is empty")))
+        }
+    }
 }
 
 pub fn pretty(value: &Value) -> String {
@@ -112,6 +176,10 @@ fn cell(value: Option<&Value>) -> String {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
         Some(Value::Bool(truth)) => if *truth { "yes" } else { "no" }.to_owned(),
+        Some(Value::Array(items)) if items.iter().all(Value::is_string) && !items.is_empty() => {
+            let words: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            words.join(" ")
+        }
         Some(Value::Array(items)) => items.len().to_string(),
         Some(other) => other.to_string(),
     }
@@ -184,9 +252,10 @@ mod tests {
     fn create_options_become_keys() {
         let options =
             vec![("retention-ms", "1000".to_owned()), ("durability", "memory".to_owned())];
-        assert_eq!(
-            create_body("x", &options),
-            json!({"name": "x", "retention_ms": 1000, "durability": "memory"})
-        );
+        let body = body(&options).expect("nothing to read from a file");
+        assert_eq!(Value::Object(body), json!({"retention_ms": 1000, "durability": "memory"}));
+        let options = vec![("write", "1000".to_owned()), ("connections-max", "none".to_owned())];
+        let body = super::body(&options).expect("nothing to read from a file");
+        assert_eq!(Value::Object(body), json!({"write": "1000", "connections_max": null}));
     }
 }

@@ -17,11 +17,16 @@ pub fn general() -> String {
      koine queues   [list|describe NAME|create NAME|delete NAME]\n\
      koine groups   [list|describe NAME|delete NAME]\n\
      koine sessions [list|describe NAME|delete NAME]\n\
+     koine users       [list|describe NAME|create NAME|set NAME|delete NAME]\n\
+     koine permissions [list|describe USER|set USER|delete USER]\n\
+     koine topic-permissions [list|describe USER/EXCHANGE|set ..|delete ..]\n\
+     koine acls        [list|create RESOURCE|delete NAME]\n\
      koine tail NAME                 show records of a topic or queue without consuming them\n\
      koine demo                      replay real flights through all protocols and check every one\n\
      koine doctor [DATA_DIR]         look for damage in the data of a broker that is not running\n\
      koine --version | --help\n\n\
-     The commands below start talk to the running broker's admin API (--http HOST:PORT) and take --json.\n"
+     The commands below start talk to the running broker's admin API (--http HOST:PORT) and take --json.\n\
+     On a broker with users they log in with the variables KOINE_USER and KOINE_PASSWORD.\n"
         .to_owned()
 }
 
@@ -52,9 +57,10 @@ fn shape(setting: &Setting) -> String {
 pub fn admin(kind: Kind) -> String {
     let name = kind.name();
     let mut text = format!("koine {name} [list] [--json]\nkoine {name} describe NAME [--json]\n");
-    let options = admin::create_options(kind);
-    if !options.is_empty() {
-        let _ = write!(text, "koine {name} create NAME");
+    let options = admin::options(kind);
+    let verbs = [("create", kind.is_created()), ("set", kind.is_set())];
+    for (verb, _) in verbs.iter().filter(|(_, has)| *has && !options.is_empty()) {
+        let _ = write!(text, "koine {name} {verb} NAME");
         for option in options {
             let _ = write!(text, " [--{option} VALUE]");
         }

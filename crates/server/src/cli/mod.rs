@@ -47,6 +47,7 @@ pub enum Verb {
     List,
     Describe(String),
     Create { name: String, options: Vec<(&'static str, String)> },
+    Set { name: String, options: Vec<(&'static str, String)> },
     Delete(String),
 }
 
@@ -96,11 +97,24 @@ impl From<lexopt::Error> for UsageError {
     }
 }
 
-const SUBCOMMANDS: [&str; 11] = [
-    "start", "status", "topics", "queues", "groups", "sessions", "tail", "demo", "doctor", "help",
+const SUBCOMMANDS: [&str; 15] = [
+    "start",
+    "status",
+    "topics",
+    "queues",
+    "groups",
+    "sessions",
+    "users",
+    "permissions",
+    "topic-permissions",
+    "acls",
+    "tail",
+    "demo",
+    "doctor",
+    "help",
     "version",
 ];
-const VERBS: [&str; 4] = ["list", "describe", "create", "delete"];
+const VERBS: [&str; 5] = ["list", "describe", "create", "set", "delete"];
 
 /// `arguments` without the program's name.
 pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
@@ -204,7 +218,7 @@ fn read_status(parser: &mut Parser) -> Result<Command, UsageError> {
 fn read_admin(kind: Kind, parser: &mut Parser) -> Result<Command, UsageError> {
     let (mut words, mut options) = (Vec::new(), Vec::new());
     let (mut json, mut flags) = (false, Flags::default());
-    let own = admin::create_options(kind);
+    let own = admin::options(kind);
     while let Some(argument) = parser.next()? {
         match argument {
             Short('h') | Long("help") => return Ok(Command::Show(help::admin(kind))),
@@ -241,13 +255,18 @@ fn read_verb(
         "list" => Verb::List,
         "describe" => Verb::Describe(name()?),
         "delete" => Verb::Delete(name()?),
-        "create" if matches!(kind, Kind::Topics | Kind::Queues) => {
-            Verb::Create { name: name()?, options: Vec::new() }
+        "create" if kind.is_created() => Verb::Create { name: name()?, options: Vec::new() },
+        "set" if kind.is_set() => Verb::Set { name: name()?, options: Vec::new() },
+        "create" if kind.is_set() => {
+            return Err(UsageError(format!("`koine {kind_name} set NAME` makes them as well")))
         }
         "create" => {
             return Err(UsageError(format!(
                 "{kind_name} come into being when a client uses them; there is no create"
             )))
+        }
+        "set" => {
+            return Err(UsageError(format!("{kind_name} cannot be set")));
         }
         word => return Err(unknown("verb", word, &VERBS)),
     };
@@ -256,7 +275,10 @@ fn read_verb(
     }
     match (read, options.first()) {
         (Verb::Create { name, .. }, _) => Ok(Verb::Create { name, options }),
-        (_, Some((option, _))) => Err(UsageError(format!("--{option} goes with create only"))),
+        (Verb::Set { name, .. }, _) => Ok(Verb::Set { name, options }),
+        (_, Some((option, _))) => {
+            Err(UsageError(format!("--{option} goes with create or set only")))
+        }
         (other, None) => Ok(other),
     }
 }

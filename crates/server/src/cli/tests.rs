@@ -77,7 +77,7 @@ fn mistakes_are_named() {
     check("groups create g", "groups come into being when a client uses them; there is no create");
     check("topics describe", "which one? `koine topics describe NAME`");
     check("topics describe a b", "unexpected \"b\"");
-    check("topics list --partitions 3", "--partitions goes with create only");
+    check("topics list --partitions 3", "--partitions goes with create or set only");
     check("tail", "which topic or queue? `koine tail NAME`");
     check("demo --speed 0", "--speed: \"0\" is not a factor like 100000 or \"max\"");
     check("start --data", "missing argument for option '--data'");

@@ -19,6 +19,8 @@ use tracing::Level;
 pub const VARIABLE_PREFIX: &str = "KOINE_";
 /// Names the file instead of a setting; the flag is `--config`.
 pub const FILE_VARIABLE: &str = "KOINE_CONFIG";
+/// Of our own commands, not of the broker: the name and the password to log in with.
+pub const LOGIN_VARIABLES: [&str; 2] = ["KOINE_USER", "KOINE_PASSWORD"];
 /// Read from the working directory if no other file is named; may be absent.
 pub const FILE_DEFAULT: &str = "koine.toml";
 /// A configuration file is text written by hand; anything larger is a mistake.
@@ -39,7 +41,7 @@ pub struct Config {
     pub listen: Listeners,
     pub advertised_host: Option<String>,
     pub ready_file: Option<PathBuf>,
-    /// Listening beyond loopback without users and TLS is allowed.
+    /// Listening beyond loopback without users is allowed.
     pub insecure: bool,
     /// At least 1.
     pub shards: u16,
@@ -191,8 +193,9 @@ pub fn load(
     flags: &Flags,
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
-    let mut ours: Vec<(String, String)> =
-        variables.filter(|(name, _)| name.starts_with(VARIABLE_PREFIX)).collect();
+    let is_ours =
+        |name: &str| name.starts_with(VARIABLE_PREFIX) && !LOGIN_VARIABLES.contains(&name);
+    let mut ours: Vec<(String, String)> = variables.filter(|(name, _)| is_ours(name)).collect();
     ours.sort();
     let file_variable =
         ours.iter().position(|(name, _)| name == FILE_VARIABLE).map(|i| ours.remove(i).1);
@@ -371,23 +374,17 @@ impl fmt::Display for Listen {
 }
 
 impl Listen {
-    /// The addresses to bind. Refuses anything beyond loopback unless `insecure`: without users and
-    /// TLS everyone who reaches the port could read and delete everything.
-    pub fn resolve(&self, key: &str, insecure: bool) -> Result<Vec<SocketAddr>, ConfigError> {
+    /// The addresses to bind.
+    pub fn resolve(&self, key: &str) -> Result<Vec<SocketAddr>, ConfigError> {
         let found: Vec<SocketAddr> = (self.host.as_str(), self.port)
             .to_socket_addrs()
             .map_err(|error| {
                 ConfigError(format!("{key}: cannot resolve {:?}: {error}", self.host))
             })?
             .collect();
-        let beyond = found.iter().find(|address| !address.ip().is_loopback());
-        match beyond {
-            Some(address) if !insecure => Err(ConfigError(format!(
-                "{key}: {address} can be reached from other machines, and there are no users or TLS to \
-                 keep strangers out. Listen on 127.0.0.1, or start with --insecure if the network is trusted"
-            ))),
-            _ if found.is_empty() => Err(ConfigError(format!("{key}: {:?} has no address", self.host))),
-            _ => Ok(found),
+        match found.is_empty() {
+            true => Err(ConfigError(format!("{key}: {:?} has no address", self.host))),
+            false => Ok(found),
         }
     }
 }

@@ -79,7 +79,7 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         },
     ),
-    switch("insecure", "allow listening beyond this machine without users and TLS", |c, v| {
+    switch("insecure", "allow listening beyond this machine without users", |c, v| {
         c.insecure = value::boolean(v)?;
         Ok(())
     }),

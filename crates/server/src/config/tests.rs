@@ -81,21 +81,6 @@ fn mistakes_are_named() {
 }
 
 #[test]
-fn only_loopback_unless_insecure() {
-    let check = |text: &str, insecure: bool, expect: bool| {
-        let mut config = Config::default();
-        (by_key("kafka").unwrap().apply)(&mut config, text).unwrap();
-        let resolved = config.listen.kafka.unwrap().resolve("kafka", insecure);
-        assert_eq!(resolved.is_ok(), expect, "{text} {resolved:?}");
-    };
-    check("127.0.0.1:0", false, true);
-    check("[::1]:0", false, true);
-    check("0.0.0.0:0", false, false);
-    check("0.0.0.0:0", true, true);
-    check("192.0.2.1:9092", false, false);
-}
-
-#[test]
 fn every_flag_and_variable_leads_back_to_its_setting() {
     for setting in SETTINGS {
         assert_eq!(by_flag(&setting.flag()).unwrap().key, setting.key);

@@ -1,6 +1,8 @@
 //! The other end of the admin API, for our own subcommands: one blocking request per connection.
 //! Speaks only as much HTTP/1.1 as our server answers with.
 
+use crate::config::LOGIN_VARIABLES;
+use base64ct::{Base64, Encoding};
 use serde_json::Value;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -70,14 +72,23 @@ fn exchange(
     let body = body.map(Value::to_string).unwrap_or_default();
     write!(
         socket,
-        "{method} {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+        "{method} {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{}\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        authorization(),
         body.len()
     )?;
     let mut answer = Vec::new();
     socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     split_answer(&answer)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer"))
+}
+
+/// Who we are, if the environment says so.
+fn authorization() -> String {
+    let [user, password] = LOGIN_VARIABLES.map(|name| std::env::var(name).ok());
+    let Some((user, password)) = user.zip(password) else { return String::new() };
+    let encoded = Base64::encode_string(format!("{user}:{password}").as_bytes());
+    format!("authorization: Basic {encoded}\r\n")
 }
 
 /// Status and body of a whole answer whose end was the end of the connection.

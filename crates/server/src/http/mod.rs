@@ -1,11 +1,13 @@
 //! Health, metrics and the JSON admin API. It knows paths and JSON, not the broker: each request
 //! becomes an [`AdminRequest`] that the runtime answers.
 //!
-//! There are no users yet, so the one thing between a web page and the broker is the browser: calls of
+//! On a node without users the one thing between a web page and the broker is the browser: calls of
 //! the admin API whose `Origin` is another site, or whose `Host` is a foreign name on a listener that
-//! only this machine reaches (DNS rebinding), are refused.
+//! only this machine reaches (DNS rebinding), are refused. With users every call but those for health
+//! needs a name and a password (HTTP Basic, RFC 7617); there are no cookies.
 
 pub mod client;
+mod credentials;
 pub mod percent;
 mod routes;
 
@@ -16,9 +18,12 @@ use crate::metrics::exposition::Format;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{HeaderValue, ACCEPT, ALLOW, CONTENT_TYPE, HOST, ORIGIN};
+use hyper::header::{
+    HeaderValue, ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE,
+};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use koine_broker::access::{Secret, Verifiers};
 use serde_json::{json, Value};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -45,10 +50,23 @@ pub enum Kind {
     Queues,
     Groups,
     Sessions,
+    Users,
+    Permissions,
+    TopicPermissions,
+    Acls,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Topics, Kind::Queues, Kind::Groups, Kind::Sessions];
+    pub const ALL: [Kind; 8] = [
+        Kind::Topics,
+        Kind::Queues,
+        Kind::Groups,
+        Kind::Sessions,
+        Kind::Users,
+        Kind::Permissions,
+        Kind::TopicPermissions,
+        Kind::Acls,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -56,7 +74,38 @@ impl Kind {
             Kind::Queues => "queues",
             Kind::Groups => "groups",
             Kind::Sessions => "sessions",
+            Kind::Users => "users",
+            Kind::Permissions => "permissions",
+            Kind::TopicPermissions => "topic-permissions",
+            Kind::Acls => "acls",
         }
+    }
+
+    /// One of them, in a sentence.
+    pub fn singular(self) -> &'static str {
+        match self {
+            Kind::Topics => "topic",
+            Kind::Queues => "queue",
+            Kind::Groups => "group",
+            Kind::Sessions => "session",
+            Kind::Users => "user",
+            Kind::Permissions => "permission of user",
+            Kind::TopicPermissions => "topic permission",
+            Kind::Acls => "access control list",
+        }
+    }
+
+    /// Who may do what, rather than what there is.
+    pub fn is_access(self) -> bool {
+        matches!(self, Kind::Users | Kind::Permissions | Kind::TopicPermissions | Kind::Acls)
+    }
+
+    pub fn is_created(self) -> bool {
+        matches!(self, Kind::Topics | Kind::Queues | Kind::Users | Kind::Acls)
+    }
+
+    pub fn is_set(self) -> bool {
+        matches!(self, Kind::Users | Kind::Permissions | Kind::TopicPermissions)
     }
 
     pub fn by_name(name: &str) -> Option<Kind> {
@@ -86,6 +135,14 @@ pub enum AdminRequest {
         kind: Kind,
         name: String,
         options: serde_json::Map<String, Value>,
+        password: Option<Secret>,
+    },
+    /// Changes what is there, or makes it: a user's settings, permissions.
+    Set {
+        kind: Kind,
+        name: String,
+        options: serde_json::Map<String, Value>,
+        password: Option<Secret>,
     },
     Delete {
         kind: Kind,
@@ -125,12 +182,27 @@ pub enum AdminError {
     Invalid(String),
     /// Not now: starting, stopping, or too much waiting.
     Unavailable(String),
-    /// The broker cannot do this yet.
-    Unsupported(String),
+    /// No name and password, or not the right ones.
+    Unauthenticated,
+    /// The user may not.
+    Forbidden,
+}
+
+/// Who asks.
+pub enum Caller {
+    /// The node itself.
+    Node,
+    Peer {
+        address: IpAddr,
+        login: Option<(String, Secret)>,
+    },
 }
 
 pub struct AdminCall {
     pub request: AdminRequest,
+    pub caller: Caller,
+    /// What is to be kept of the request's password, once somebody has worked it out.
+    pub verifiers: Option<Verifiers>,
     pub answer: oneshot::Sender<Result<AdminAnswer, AdminError>>,
 }
 
@@ -143,10 +215,10 @@ pub async fn serve(listener: TcpListener, calls: mpsc::Sender<AdminCall>) {
             return;
         };
         match listener.accept().await {
-            Ok((socket, _)) => {
+            Ok((socket, remote)) => {
                 let calls = calls.clone();
                 tokio::task::spawn_local(async move {
-                    serve_connection(socket, calls, is_loopback).await;
+                    serve_connection(socket, remote.ip(), calls, is_loopback).await;
                     drop(place);
                 });
             }
@@ -159,10 +231,17 @@ pub async fn serve(listener: TcpListener, calls: mpsc::Sender<AdminCall>) {
     }
 }
 
-async fn serve_connection(socket: TcpStream, calls: mpsc::Sender<AdminCall>, is_loopback: bool) {
+async fn serve_connection(
+    socket: TcpStream,
+    remote: IpAddr,
+    calls: mpsc::Sender<AdminCall>,
+    is_loopback: bool,
+) {
     let service = hyper::service::service_fn(move |request| {
         let calls = calls.clone();
-        async move { Ok::<_, std::convert::Infallible>(answer(request, &calls, is_loopback).await) }
+        async move {
+            Ok::<_, std::convert::Infallible>(answer(request, remote, &calls, is_loopback).await)
+        }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -177,6 +256,7 @@ async fn serve_connection(socket: TcpStream, calls: mpsc::Sender<AdminCall>, is_
 
 async fn answer(
     request: Request<Incoming>,
+    remote: IpAddr,
     calls: &mpsc::Sender<AdminCall>,
     is_loopback: bool,
 ) -> Response<Full<Bytes>> {
@@ -184,6 +264,10 @@ async fn answer(
         return refusal(StatusCode::FORBIDDEN, "forbidden", why);
     }
     let (head, body) = request.into_parts();
+    let login = head.headers.get(AUTHORIZATION).map(credentials::basic);
+    let Ok(login) = login.transpose() else {
+        return error_reply(&AdminError::Unauthenticated);
+    };
     let format = Format::accepted(
         head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default(),
     );
@@ -222,7 +306,8 @@ async fn answer(
         }
     };
     let created = matches!(request, AdminRequest::Create { .. });
-    match ask(request, calls).await {
+    let caller = Caller::Peer { address: remote, login };
+    match ask(request, caller, calls).await {
         Ok(AdminAnswer::Json(value)) => {
             reply(if created { StatusCode::CREATED } else { StatusCode::OK }, &value)
         }
@@ -233,11 +318,12 @@ async fn answer(
 
 async fn ask(
     request: AdminRequest,
+    caller: Caller,
     calls: &mpsc::Sender<AdminCall>,
 ) -> Result<AdminAnswer, AdminError> {
     let (answer, answered) = oneshot::channel();
     let gone = || AdminError::Unavailable("the broker is stopping".to_owned());
-    calls.send(AdminCall { request, answer }).await.map_err(|_| gone())?;
+    calls.send(AdminCall { request, caller, verifiers: None, answer }).await.map_err(|_| gone())?;
     answered.await.map_err(|_| gone())?
 }
 
@@ -249,7 +335,17 @@ fn error_reply(error: &AdminError) -> Response<Full<Bytes>> {
         AdminError::Unavailable(why) => {
             refusal(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why)
         }
-        AdminError::Unsupported(why) => refusal(StatusCode::NOT_IMPLEMENTED, "unsupported", why),
+        AdminError::Unauthenticated => {
+            let why = "this needs a user's name and password (HTTP Basic; for our own commands \
+                       KOINE_USER and KOINE_PASSWORD)";
+            let mut response = refusal(StatusCode::UNAUTHORIZED, "unauthenticated", why);
+            let challenge = HeaderValue::from_static("Basic realm=\"koine\", charset=\"UTF-8\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            response
+        }
+        AdminError::Forbidden => {
+            refusal(StatusCode::FORBIDDEN, "forbidden", "the user may not do this")
+        }
     }
 }
 
@@ -274,10 +370,13 @@ fn index() -> Response<Full<Bytes>> {
     let text = "Koine: health, metrics and the admin API.\n\n\
                 GET    /health/live\nGET    /health/ready\nGET    /metrics\n\
                 GET    /koine/v1/status\n\
-                GET    /koine/v1/{topics,queues,groups,sessions}?after=NAME&limit=N\n\
-                GET    /koine/v1/{topics,queues,groups,sessions}/NAME\n\
-                POST   /koine/v1/{topics,queues}          {\"name\": ...}\n\
-                DELETE /koine/v1/{topics,queues,groups,sessions}/NAME\n\
+                KIND is topics, queues, groups, sessions, users, permissions, topic-permissions, acls\n\
+                GET    /koine/v1/KIND?after=NAME&limit=N\n\
+                GET    /koine/v1/KIND/NAME\n\
+                POST   /koine/v1/{topics,queues,users,acls}          {\"name\": ...}\n\
+                PUT    /koine/v1/{users,permissions}/NAME\n\
+                PUT    /koine/v1/topic-permissions/USER%2FEXCHANGE\n\
+                DELETE /koine/v1/KIND/NAME\n\
                 GET    /koine/v1/tail/NAME?partition=0&from=start|end|OFFSET&limit=N&wait_ms=N\n";
     page("text/plain; charset=utf-8", text.to_owned())
 }

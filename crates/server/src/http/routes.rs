@@ -2,6 +2,7 @@
 
 use super::{percent, AdminRequest, Kind, TailFrom, TailRequest};
 use crate::metrics::exposition::Format;
+use koine_broker::access::Secret;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ pub fn route(target: &Target<'_>) -> Result<Route, Refusal> {
 }
 
 fn collection(kind: Kind, target: &Target<'_>) -> Result<Route, Refusal> {
-    let creatable = matches!(kind, Kind::Topics | Kind::Queues);
+    let creatable = kind.is_created();
     match target.method {
         "GET" => {
             let query = Query::read(target.query, &["after", "limit"])?;
@@ -86,6 +87,8 @@ fn item(kind: Kind, name: String, target: &Target<'_>) -> Result<Route, Refusal>
     match target.method {
         "GET" => Ok(Route::Ask(AdminRequest::Describe { kind, name })),
         "DELETE" => Ok(Route::Ask(AdminRequest::Delete { kind, name })),
+        "PUT" if kind.is_set() => set(kind, name, target.body),
+        _ if kind.is_set() => Err(Refusal::WrongMethod { allow: "GET, PUT, DELETE" }),
         _ => Err(Refusal::WrongMethod { allow: "GET, DELETE" }),
     }
 }
@@ -97,7 +100,31 @@ fn create(kind: Kind, body: &[u8]) -> Result<Route, Refusal> {
     let Some(Value::String(name)) = options.remove("name") else {
         return Err(Refusal::Invalid("\"name\" is missing or not a string".into()));
     };
-    Ok(Route::Ask(AdminRequest::Create { kind, name, options }))
+    let password = take_password(kind, &mut options)?;
+    Ok(Route::Ask(AdminRequest::Create { kind, name, options, password }))
+}
+
+fn set(kind: Kind, name: String, body: &[u8]) -> Result<Route, Refusal> {
+    let Ok(Value::Object(mut options)) = serde_json::from_slice(body) else {
+        return Err(Refusal::Invalid("the body must be a JSON object".into()));
+    };
+    let password = take_password(kind, &mut options)?;
+    Ok(Route::Ask(AdminRequest::Set { kind, name, options, password }))
+}
+
+/// A user's password, out of the options: those may be shown.
+fn take_password(
+    kind: Kind,
+    options: &mut serde_json::Map<String, Value>,
+) -> Result<Option<Secret>, Refusal> {
+    if kind != Kind::Users {
+        return Ok(None);
+    }
+    match options.remove("password") {
+        None => Ok(None),
+        Some(Value::String(text)) if !text.is_empty() => Ok(Some(Secret::new(text))),
+        Some(_) => Err(Refusal::Invalid("\"password\" must be a string, and not empty".into())),
+    }
 }
 
 fn tail(name: &str, query: &str) -> Result<Route, Refusal> {
@@ -199,7 +226,7 @@ mod tests {
         let options = serde_json::json!({"partitions": 3}).as_object().unwrap().clone();
         check(
             "POST /koine/v1/topics {\"name\":\"x\",\"partitions\":3}",
-            ask(AdminRequest::Create { kind, name: "x".into(), options }),
+            ask(AdminRequest::Create { kind, name: "x".into(), options, password: None }),
         );
         let tail = TailRequest {
             name: "x".into(),

@@ -4,12 +4,14 @@
 use super::mailbox::{Accepted, Mailbox, Message};
 use super::overload::{self, Marks};
 use super::report::ShardReport;
+use super::secret_seed;
 use crate::disk::RealDisk;
-use crate::http::{self, AdminAnswer, AdminCall, AdminError, AdminRequest, Kind};
+use crate::http::{self, AdminAnswer, AdminCall, AdminError, AdminRequest, Caller, Kind};
 use crate::machine;
 use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::{engine, load, objects, Protocol, RuntimeCounts, Surroundings};
 use koine_base::disk::Disk;
+use koine_broker::access::{Secret, SecretRng, Verifiers};
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -148,27 +150,50 @@ impl Front {
                 let _ = call.answer.send(Err(AdminError::Unavailable(why.clone())));
                 continue;
             }
-            match call.request {
-                AdminRequest::Metrics { format } => {
-                    let front = Rc::clone(&self);
-                    spawn_local(async move {
-                        let _ = call.answer.send(front.metrics(format).await);
-                    });
-                }
-                AdminRequest::Ready | AdminRequest::Status => {
-                    let front = Rc::clone(&self);
-                    spawn_local(async move {
-                        let answer = match call.request {
-                            AdminRequest::Ready => front.ready().await,
-                            _ => front.status().await,
-                        };
-                        let _ = call.answer.send(answer);
-                    });
-                }
-                // The admin session lives on the first shard.
-                _ => self.mailboxes[0].post(Message::Admin(call)),
-            }
+            let front = Rc::clone(&self);
+            spawn_local(async move { front.answer_call(call).await });
         }
+    }
+
+    async fn answer_call(self: Rc<Self>, mut call: AdminCall) {
+        let answer = match &mut call.request {
+            // Whoever balances load has no password.
+            AdminRequest::Ready => self.ready().await,
+            AdminRequest::Metrics { .. } | AdminRequest::Status => {
+                let (request, answer) = (call.request.clone(), call.answer);
+                let told = match (self.ask_admin(call.request, call.caller).await, request) {
+                    (Ok(_), AdminRequest::Metrics { format }) => self.metrics(format).await,
+                    (Ok(_), _) => self.status().await,
+                    (refused, _) => refused,
+                };
+                let _ = answer.send(told);
+                return;
+            }
+            AdminRequest::Create { password, .. } | AdminRequest::Set { password, .. } => {
+                match verifiers_of(password.take()).await {
+                    Ok(verifiers) => {
+                        call.verifiers = verifiers;
+                        return self.mailboxes[0].post(Message::Admin(call));
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            // The admin session lives on the first shard.
+            _ => return self.mailboxes[0].post(Message::Admin(call)),
+        };
+        let _ = call.answer.send(answer);
+    }
+
+    async fn ask_admin(
+        &self,
+        request: AdminRequest,
+        caller: Caller,
+    ) -> Result<AdminAnswer, AdminError> {
+        let (answer, answered) = oneshot::channel();
+        let call = AdminCall { request, caller, verifiers: None, answer };
+        self.mailboxes[0].post(Message::Admin(call));
+        let gone = |_| AdminError::Unavailable("the broker is stopping".to_owned());
+        answered.await.map_err(gone)?
     }
 
     /// Of every shard, or `None` if one is gone.
@@ -219,17 +244,13 @@ impl Front {
     }
 
     async fn rows(&self, kind: Kind) -> Result<Vec<Value>, AdminError> {
-        let (answer, answered) = oneshot::channel();
         let request = AdminRequest::List { kind, after: None, limit: OBJECTS_MAX };
-        self.mailboxes[0].post(Message::Admin(AdminCall { request, answer }));
-        match answered.await {
-            Ok(Ok(AdminAnswer::Json(mut page))) => match page["items"].take() {
+        match self.ask_admin(request, Caller::Node).await? {
+            AdminAnswer::Json(mut page) => match page["items"].take() {
                 Value::Array(rows) => Ok(rows),
                 _ => Ok(Vec::new()),
             },
-            Ok(Ok(AdminAnswer::Page { .. })) => Ok(Vec::new()),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(AdminError::Unavailable("the broker is stopping".to_owned())),
+            AdminAnswer::Page { .. } => Ok(Vec::new()),
         }
     }
 
@@ -268,4 +289,15 @@ impl Front {
         }
         false
     }
+}
+
+/// What is kept of a password. Takes tens of milliseconds, on another thread.
+async fn verifiers_of(password: Option<Secret>) -> Result<Option<Verifiers>, AdminError> {
+    let Some(password) = password else { return Ok(None) };
+    let work = tokio::task::spawn_blocking(move || {
+        let mut rng = SecretRng::new(&secret_seed());
+        Verifiers::of_password(&password, &mut rng)
+    });
+    let failed = |_| AdminError::Unavailable("the password could not be prepared".to_owned());
+    work.await.map(Some).map_err(failed)
 }

@@ -37,7 +37,7 @@ use koine_broker::limits::Limits;
 use koine_broker::metadata;
 use koine_broker::session::{NodeInfo, Protocol};
 use koine_cluster::{Layout, Recovery, Shard, ShardConfig, ShardOpenError, Voters};
-use mailbox::Mailbox;
+use mailbox::{Mailbox, Message};
 use node_file::{Node, NodeFileError};
 use overload::Marks;
 use ring::rand::SecureRandom;
@@ -150,7 +150,16 @@ impl Broker {
             mailboxes: mailboxes.clone(),
             open_sockets: Arc::clone(&open_sockets),
         };
-        threads.extend(starter.start(disks)?);
+        let (shards, is_secured) = starter.start(disks)?;
+        threads.extend(shards);
+        if let Some((key, address)) = beyond_loopback(&bound).filter(|_| !is_secured) {
+            if !config.insecure {
+                mailboxes.iter().for_each(|mailbox| mailbox.post(Message::Stop));
+                threads.into_iter().for_each(|thread| drop(thread.join()));
+                return Err(StartError::Config(open_to_all(key, address)));
+            }
+            tracing::warn!(listener = key, %address, "there are no users: whoever reaches this may do everything");
+        }
 
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let front = FrontStarter {
@@ -184,13 +193,28 @@ impl Broker {
     }
 }
 
+/// A listener that other machines may reach.
+fn beyond_loopback(bound: &Bound) -> Option<(&'static str, SocketAddr)> {
+    let found = bound.iter().find(|(_, _, address)| !address.ip().to_canonical().is_loopback());
+    found.map(|(key, _, address)| (*key, *address))
+}
+
+/// Without users everyone who reaches the port could read and delete everything.
+fn open_to_all(key: &str, address: SocketAddr) -> ConfigError {
+    ConfigError(format!(
+        "{key}: {address} can be reached from other machines, and there are no users to keep strangers \
+         out. Make the first with `koine init`, listen on 127.0.0.1, or start with --insecure if the \
+         network is trusted"
+    ))
+}
+
 type Bound = Vec<(&'static str, TcpListener, SocketAddr)>;
 
 /// Binds every listener before anything else runs, so that a port in use is told at once.
 fn bind(config: &Config) -> Result<Bound, StartError> {
     let mut bound = Vec::new();
     for (key, listen) in config.listeners() {
-        let addresses = listen.resolve(key, config.insecure).map_err(StartError::Config)?;
+        let addresses = listen.resolve(key).map_err(StartError::Config)?;
         // One address per listener: `localhost` may have two, of which clients try both.
         let address = addresses[0];
         let failed = |error| StartError::Listen { key, address, error };
@@ -280,12 +304,20 @@ struct ShardStarter {
     open_sockets: Arc<AtomicU32>,
 }
 
-/// What a shard's thread says when its shard is open: the first hands out the metadata.
-type Opened = Result<Option<Vec<u8>>, ShardOpenError>;
+/// What a shard's thread says when its shard is open.
+type Opened = Result<Option<First>, ShardOpenError>;
+
+/// What the first shard knows.
+struct First {
+    metadata: Vec<u8>,
+    /// There are users.
+    is_secured: bool,
+}
 
 impl ShardStarter {
     /// Opens all shards side by side. Those behind the first need its metadata half way.
-    fn start(&self, disks: Vec<ShardDisk>) -> Result<Vec<JoinHandle<()>>, StartError> {
+    /// Also tells whether there are users.
+    fn start(&self, disks: Vec<ShardDisk>) -> Result<(Vec<JoinHandle<()>>, bool), StartError> {
         let (opened, opening) = channel();
         let mut threads = Vec::new();
         let mut waiting = Vec::new();
@@ -297,15 +329,18 @@ impl ShardStarter {
             threads.push(thread.map_err(StartError::Thread)?);
         }
         drop(opened);
+        let mut is_secured = false;
         for _ in 0..waiting.len() {
-            let metadata =
+            let opened =
                 opening.recv().map_err(|_| StartError::NotServing)?.map_err(StartError::Shard)?;
-            for other in metadata.iter().flat_map(|_| &waiting) {
+            let Some(first) = opened else { continue };
+            is_secured = first.is_secured;
+            for other in &waiting {
                 // One that failed has said so, or will.
-                let _ = other.send(metadata.clone().unwrap_or_default());
+                let _ = other.send(first.metadata.clone());
             }
         }
-        Ok(threads)
+        Ok((threads, is_secured))
     }
 
     fn spawn(
@@ -348,9 +383,12 @@ impl ShardStarter {
                 );
             }
             // Before the shard's first step: what comes later reaches the others as mail.
-            let encoded = (number == 0).then(|| shard.metadata().encode());
+            let first = (number == 0).then(|| First {
+                metadata: shard.metadata().encode(),
+                is_secured: shard.metadata().access().is_secured(),
+            });
             let host = ShardHost::new(shard, clock, disk, mailboxes, open_sockets, limits);
-            if opened.send(Ok(encoded)).is_err() {
+            if opened.send(Ok(first)).is_err() {
                 return;
             }
             drop(opened);

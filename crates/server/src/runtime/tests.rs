@@ -102,7 +102,7 @@ fn too_many_connections_are_refused_and_counted() {
 }
 
 #[test]
-fn an_unreachable_address_is_refused_before_anything_starts() {
+fn an_address_of_others_is_refused_while_there_are_no_users() {
     let directory = TestDirectory::new("node");
     let mut config = config(&directory);
     config.listen.amqp = Some(Listen { host: "0.0.0.0".to_owned(), port: 0 });

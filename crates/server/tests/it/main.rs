@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)] // a test fails by panicking, in its helpers as well
 
+mod access;
 mod broker;
 mod clients;
 mod command_line;
