@@ -2,6 +2,7 @@
 
 use crate::base64::base64;
 use bytes::{BufMut, BytesMut};
+use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 
 /// The longest request head. Browsers with large cookies stay below 8 KiB.
 pub const REQUEST_BYTES_MAX: usize = 8 * 1024;
@@ -163,10 +164,10 @@ fn is_key(key: &str) -> bool {
 }
 
 fn accept_of(key: &str) -> String {
-    let mut sha1 = sha1_smol::Sha1::new();
+    let mut sha1 = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
     sha1.update(key.as_bytes());
     sha1.update(ACCEPT_GUID);
-    base64(&sha1.digest().bytes())
+    base64(sha1.finish().as_ref())
 }
 
 #[cfg(test)]
