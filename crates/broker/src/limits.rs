@@ -73,6 +73,9 @@ pub struct Limits {
     /// Bytes a peer may have sent and not been answered before it is logged in; Kafka's
     /// `sasl.server.max.receive.size` for its frames, AMQP's for the first frames of a connection.
     pub handshake_bytes_max: usize,
+    /// Bytes of the whole node that peers may hold before they are logged in; the one that holds most is
+    /// closed above it.
+    pub handshake_memory_max: usize,
     /// Milliseconds before a login that failed is answered (RabbitMQ waits 3 s, Kafka 100 ms).
     pub login_delay_ms: u64,
     /// Logins of the node whose passwords wait to be checked; one more is refused.
@@ -118,6 +121,7 @@ impl Default for Limits {
             offsets_retention_ms: 7 * 24 * 3_600_000,
             handshake_ms_max: 10_000,
             handshake_bytes_max: 64 << 10,
+            handshake_memory_max: 32 << 20,
             login_delay_ms: 500,
             logins_waiting_max: 1000,
             users_max: 100_000,

@@ -29,6 +29,7 @@ mod retention;
 mod sending;
 mod sessions;
 mod spreading;
+mod strangers;
 #[cfg(test)]
 mod tests;
 
@@ -121,6 +122,7 @@ pub struct Shard {
     /// Bytes handed out to connections whose sockets have not taken them yet.
     untaken: HashMap<ConnectionId, dispatch::Untaken>,
     load: load::Load,
+    strangers: strangers::Strangers,
     /// Volatile messages of other shards' connections that were handed out in this turn, in bytes.
     live_taken: BTreeMap<ConnectionId, usize>,
     /// The node stops.

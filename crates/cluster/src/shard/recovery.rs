@@ -170,9 +170,12 @@ impl Shard {
         let controller = (config.shard == ShardId(0))
             .then(|| Controller::new(idle(), RetainedStore::new(retained)));
         let batch_limits = batch_limits(limits);
-        let memory_bytes = limits.memory_bytes_max / usize::from(layout.shard_count.max(1));
+        let share = |bytes: usize| bytes / usize::from(layout.shard_count.max(1));
+        let memory_bytes = share(limits.memory_bytes_max);
+        let stranger_bytes = share(limits.handshake_memory_max);
         Shard {
             load: super::load::Load::new(memory_bytes),
+            strangers: super::strangers::Strangers::new(stranger_bytes),
             appends: HashMap::new(),
             untaken: HashMap::new(),
             live_taken: BTreeMap::new(),

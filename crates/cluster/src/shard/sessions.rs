@@ -26,6 +26,8 @@ pub(super) struct Connection {
     /// Bytes of its publishes and appends that are not committed yet.
     pub publish_bytes_in_flight: usize,
     pub held: Held,
+    /// It has logged in.
+    pub is_known: bool,
     next_hidden_token: Token,
     /// Deliveries written to `output` whose owners wait to hear that the socket took them.
     untaken: Vec<(StreamId, ConsumerId, u64)>,
@@ -58,6 +60,7 @@ impl Shard {
                 output: Output::default(),
                 publish_bytes_in_flight: 0,
                 held: Held::default(),
+                is_known: false,
                 next_hidden_token: HIDDEN_TOKEN,
                 untaken: Vec::new(),
                 deadline,
@@ -72,6 +75,7 @@ impl Shard {
         self.now = now;
         self.step(id, |session, ctx| session.receive(input, ctx));
         self.count_input(id);
+        self.count_stranger(id, input.len());
         self.run();
     }
 
@@ -85,6 +89,7 @@ impl Shard {
         };
         self.session_deadlines.remove(&(connection.deadline, id));
         self.load.forget(id, connection.held);
+        self.strangers.forget(id);
         for shard in self.config.layout.shards() {
             self.post(shard, Mail::Gone { connection: id });
         }
@@ -221,6 +226,9 @@ impl Shard {
     pub(super) fn session_event(&mut self, to: ConnectionId, event: Event) {
         if self.account_append(to, &event) {
             return;
+        }
+        if matches!(event, Event::Authenticated { result: Ok(_), .. }) {
+            self.know(to);
         }
         let taken = match &event {
             Event::Deliveries { consumer, stream, deliveries } => {

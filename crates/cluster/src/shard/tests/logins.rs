@@ -156,3 +156,32 @@ fn users_and_rules_survive_a_restart() {
     assert!(node.shards.iter().all(|shard| shard.metadata().access().is_secured()));
     log_in(&mut node, &client, password("alice", "right")).expect("still known");
 }
+
+#[test]
+fn strangers_hold_no_more_than_their_budget_and_who_logged_in_is_none() {
+    let disk = MemoryDisk::new();
+    let small = |shard, layout| {
+        let mut config = config(shard, layout);
+        config.limits.handshake_memory_max = 1000;
+        config
+    };
+    let mut node = Node::open_with(&disk, 1, small);
+    let admin = node.connect(0);
+    let begin = |node: &mut Node<'_>, client: &Client, bytes: usize| {
+        let mut input = BytesMut::from(&vec![0; bytes][..]);
+        node.shards[0].receive(node.now, client.id, &mut input);
+    };
+    let closes = |node: &Node<'_>, client: &Client| node.shards[0].wants_close(client.id);
+    let early = node.connect(0);
+    begin(&mut node, &early, 5000);
+    assert!(!closes(&node, &early), "without users there are no strangers");
+    add_user(&mut node, &admin, "alice", None);
+    let known = node.connect(0);
+    log_in(&mut node, &known, password("alice", "right")).expect("let in");
+    begin(&mut node, &known, 5000);
+    let (large, small) = (node.connect(0), node.connect(0));
+    begin(&mut node, &large, 900);
+    begin(&mut node, &small, 200);
+    assert!(closes(&node, &large));
+    assert!(!closes(&node, &small) && !closes(&node, &known));
+}
