@@ -43,11 +43,13 @@ amqp
   --auto-ack              consumers do not acknowledge [off with fsync, on with memory]
   --ack-every N           deliveries per acknowledgement; 0: one for all of one read [0]
   --queue-type TYPE       x-queue-type argument
-  --user U, --password P, --vhost V     [guest, guest, /]
+  --vhost V               [/]
 mqtt
   --qos 0|1|2             [0]
   --mqtt-version 4|5      [4]
   --persistent-session    consumers resume their session
+login
+  --user U, --password P  kafka: SASL PLAIN [none; amqp: guest, guest]
 measuring
   --pid N[,N...]          broker processes: CPU, memory, disk writes
   --threads N             generator threads [2; latency 1]
@@ -266,8 +268,7 @@ impl Given {
             prefetch: self.prefetch.unwrap_or(1000),
             ack_every: if latency { 1 } else { self.ack_every.unwrap_or(0) },
             queue_type: self.queue_type,
-            user: self.user.unwrap_or_else(|| "guest".into()),
-            password: self.password.unwrap_or_else(|| "guest".into()),
+            login: self.user.zip(self.password),
             vhost: self.vhost.unwrap_or_else(|| "/".into()),
             qos,
             mqtt_version: self.mqtt_version.unwrap_or(4),

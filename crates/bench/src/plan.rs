@@ -81,6 +81,8 @@ pub struct Plan {
     pub label: String,
     /// Tells this run's messages from other runs'.
     pub run: u16,
+    /// A name and a password; without them AMQP says `guest` twice and the others nothing.
+    pub login: Option<(String, String)>,
     // Kafka
     pub acks: i16,
     pub fetch_bytes: i32,
@@ -91,8 +93,6 @@ pub struct Plan {
     /// Deliveries per acknowledgement; 0: one acknowledgement for all that one read brought.
     pub ack_every: u64,
     pub queue_type: Option<String>,
-    pub user: String,
-    pub password: String,
     pub vhost: String,
     // MQTT
     pub qos: u8,

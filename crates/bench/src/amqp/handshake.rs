@@ -24,7 +24,9 @@ impl Channel {
         channel.say(0, method::CONNECTION_START_OK, |out| {
             out.put_u32(0); // client properties
             out.put_tiny_text("PLAIN");
-            let response = format!("\0{}\0{}", plan.user, plan.password);
+            let (user, password) =
+                plan.login.as_ref().map_or(("guest", "guest"), |(user, password)| (user, password));
+            let response = format!("\0{user}\0{password}");
             out.put_u32(response.len() as u32);
             out.put(response.as_bytes());
             out.put_tiny_text("en_US");

@@ -1,6 +1,6 @@
 //! Creating, finding and deleting the topic, over a blocking connection.
 
-use super::{finish, frame_bytes, key, refused, request, CORRELATION_POSITION};
+use super::{finish, frame_bytes, key, login, refused, request, CORRELATION_POSITION};
 use crate::dialogue::Dialogue;
 use crate::failure::Failure;
 use crate::plan::Plan;
@@ -29,8 +29,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    pub fn open(addr: &str) -> Result<Self, Failure> {
-        Ok(Admin { dialogue: Dialogue::open(addr)? })
+    pub fn open(plan: &Plan, addr: &str) -> Result<Self, Failure> {
+        Ok(Admin { dialogue: login::open(plan, addr)? })
     }
 
     fn ask(&mut self, frame: Vec<u8>) -> Result<Vec<u8>, Failure> {

@@ -3,9 +3,9 @@
 
 mod admin;
 mod consumer;
+mod login;
 mod producer;
 
-use crate::dialogue::Dialogue;
 use crate::failure::Failure;
 use crate::plan::{Mode, Plan};
 use crate::protocol::{Opened, Protocol};
@@ -40,7 +40,7 @@ impl Kafka {
 
 impl Protocol for Kafka {
     fn prepare(&mut self, plan: &Plan) -> Result<(), Failure> {
-        let mut admin = admin::Admin::open(&plan.addr)?;
+        let mut admin = admin::Admin::open(plan, &plan.addr)?;
         self.durability_granted = admin.create_topic(plan)?;
         self.leaders = admin.leaders(plan)?;
         let when = if plan.mode == Mode::Consume { admin::EARLIEST } else { admin::LATEST };
@@ -48,7 +48,7 @@ impl Protocol for Kafka {
         // Asked of every partition, new ones too: then each leader is known to serve.
         for (lane, leader) in self.leaders.iter().enumerate() {
             if lane == 0 || leader != &self.leaders[lane - 1] {
-                admin = admin::Admin::open(leader)?;
+                admin = admin::Admin::open(plan, leader)?;
             }
             self.starts.push(admin.offset(plan, lane, when)?);
         }
@@ -57,13 +57,13 @@ impl Protocol for Kafka {
 
     fn producer(&self, plan: &Plan, index: usize) -> Result<Opened, Failure> {
         let lanes = plan.lanes_of(index, plan.producers);
-        let dialogue = Dialogue::open(self.leader_of(&lanes)?)?;
+        let dialogue = login::open(plan, self.leader_of(&lanes)?)?;
         Ok(Opened { dialogue, link: Box::new(producer::Producer::new(plan, index, &lanes)) })
     }
 
     fn consumer(&self, plan: &Plan, index: usize) -> Result<Opened, Failure> {
         let lanes = plan.lanes_of(index, plan.consumers);
-        let dialogue = Dialogue::open(self.leader_of(&lanes)?)?;
+        let dialogue = login::open(plan, self.leader_of(&lanes)?)?;
         let starts: Vec<_> = lanes.iter().map(|&lane| (lane, self.starts[lane])).collect();
         Ok(Opened { dialogue, link: Box::new(consumer::Consumer::new(plan, &starts)) })
     }
@@ -72,7 +72,7 @@ impl Protocol for Kafka {
         if plan.given_name.is_some() {
             return Ok(());
         }
-        admin::Admin::open(&plan.addr)?.delete_topic(&plan.name())
+        admin::Admin::open(plan, &plan.addr)?.delete_topic(&plan.name())
     }
 
     fn promise(&self, plan: &Plan) -> String {
@@ -100,6 +100,8 @@ fn refused(what: &str, code: i16) -> Failure {
         10 => "message too large",
         17 => "invalid topic",
         19 => "not enough replicas",
+        33 => "unsupported SASL mechanism",
+        58 => "authentication failed",
         29 => "topic authorization failed",
         35 => "unsupported version",
         36 => "topic already exists",

@@ -6,8 +6,9 @@ use crate::failure::Failure;
 use crate::plan::Plan;
 use koine_workload::frames::wire::{Put, Reader};
 
-/// CONNECT flag.
+/// CONNECT flags.
 const CLEAN_START: u8 = 0x02;
+const USER_NAME_AND_PASSWORD: u8 = 0xC0;
 /// CONNECT property: how long the session outlives the connection, in seconds.
 const SESSION_EXPIRY_INTERVAL: u8 = 0x11;
 const SESSION_EXPIRY_SECONDS: u32 = 3600;
@@ -22,7 +23,8 @@ pub fn connect(plan: &Plan, client: &str, clean: bool) -> Result<(Dialogue, u16)
     let mut content = Vec::new();
     content.put_short_text("MQTT");
     content.put_u8(plan.mqtt_version);
-    content.put_u8(if clean { CLEAN_START } else { 0 });
+    let login = plan.login.as_ref().map_or(0, |_| USER_NAME_AND_PASSWORD);
+    content.put_u8(login | if clean { CLEAN_START } else { 0 });
     content.put_u16(0); // no keep-alive
     if plan.mqtt_version == 5 {
         match clean {
@@ -35,6 +37,10 @@ pub fn connect(plan: &Plan, client: &str, clean: bool) -> Result<(Dialogue, u16)
         }
     }
     content.put_short_text(client);
+    if let Some((user, password)) = &plan.login {
+        content.put_short_text(user);
+        content.put_short_text(password);
+    }
     let mut out = Vec::new();
     put_packet(&mut out, kind::CONNECT, &content);
     dialogue.say(&out)?;
