@@ -9,6 +9,7 @@ pub mod memory;
 pub mod pause;
 pub mod power;
 pub mod recovery;
+pub mod siege;
 pub mod stage;
 pub mod writeback;
 
@@ -59,7 +60,7 @@ pub struct Fault {
     pub run: fn(&Options, &mut Row) -> Result<(), String>,
 }
 
-pub const FAULTS: [Fault; 10] = [
+pub const FAULTS: [Fault; 11] = [
     Fault {
         name: "kill",
         what: "SIGKILL at random moments, during recovery too (200 cycles)",
@@ -107,6 +108,13 @@ pub const FAULTS: [Fault; 10] = [
         what: "150 connections push large messages and do not listen, in 512 MiB (3 cycles)",
         missing: crate::cgroup::missing,
         run: memory::run,
+    },
+    Fault {
+        name: "siege",
+        what:
+            "thousands of strangers and hostile clients while others work (5 attacks, koine-bench)",
+        missing: siege::missing,
+        run: siege::run,
     },
     Fault {
         name: "recovery",

@@ -1,0 +1,147 @@
+//! Strangers and hostile clients, thousands at a time, while somebody else works: what the broker holds for them,
+//! and how much of the throughput is left. The broker has users, so that strangers are strangers.
+
+mod attacks;
+mod bombs;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::Options;
+use crate::broker::{Process, Start};
+use crate::load::site::Addresses;
+use crate::report::Row;
+use attacks::{Attack, ATTACKS};
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long the attack has run before throughput is measured.
+const BEFORE: Duration = Duration::from_secs(3);
+const MEASURE_SECONDS: &str = "4";
+/// Of the throughput without an attack, in per mille.
+const LEFT_MIN: u64 = 800;
+/// Beside what the broker has in memory without an attack.
+const MORE_BYTES_MAX: u64 = 768 << 20;
+pub const USER: &str = "siege";
+pub const PASSWORD: &str = "siege-password";
+
+/// What is attacked.
+pub struct Target {
+    pub addresses: Addresses,
+    /// The admin API's; never attacked by itself, but an attack needs the users that it makes.
+    pub http: String,
+}
+
+pub fn missing() -> Option<String> {
+    let limit = crate::broker::run("sh", &["-c", "ulimit -n"]).ok()?;
+    let files: u64 = limit.parse().unwrap_or(u64::MAX);
+    (files < 15_000).then(|| format!("15,000 open files (ulimit -n says {files})"))
+}
+
+pub fn run(options: &Options, row: &mut Row) -> Result<(), String> {
+    let bench = options.koine.with_file_name("koine-bench");
+    if !bench.exists() {
+        return Err(format!(
+            "{} is not there: cargo build --release -p koine-bench",
+            bench.display()
+        ));
+    }
+    std::fs::create_dir_all(&options.directory)
+        .map_err(|error| format!("{}: {error}", options.directory.display()))?;
+    let bar = options.progress("siege", ATTACKS.len() as u64);
+    for attack in &ATTACKS {
+        bar.set_message(attack.name);
+        besiege(options, &bench, attack, row)?;
+        row.cycles += 1;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// One attack on a broker of its own.
+fn besiege(options: &Options, bench: &Path, attack: &Attack, row: &mut Row) -> Result<(), String> {
+    let (process, target) = start(options, attack)?;
+    let quiet = measure(bench, &target)?;
+    let resident_before = process.peak_resident_bytes();
+    let mut siege = (attack.begin)(&target)?;
+    std::thread::sleep(BEFORE);
+    let besieged = measure(bench, &target)?;
+    let resident = process.peak_resident_bytes();
+    let done = siege.end();
+    let mut note = format!("{}: {done};", attack.name);
+    for ((protocol, before), (_, under)) in quiet.iter().zip(&besieged) {
+        let left = under * 1000 / before.max(&1);
+        note += &format!(" {protocol} {} % of {before}/s,", left / 10);
+        if left < LEFT_MIN {
+            let why =
+                format!("{}: {protocol} keeps {} % of its throughput", attack.name, left / 10);
+            row.failures.push(why);
+        }
+    }
+    note += &format!(" peak {} MiB, {} before", resident >> 20, resident_before >> 20);
+    row.notes.push(note);
+    if resident > resident_before + MORE_BYTES_MAX {
+        row.failures.push(format!("{}: {} MiB resident", attack.name, resident >> 20));
+    }
+    drop(siege);
+    process.kill();
+    Ok(())
+}
+
+fn start(options: &Options, attack: &Attack) -> Result<(Process, Target), String> {
+    let directory = options.directory.join(attack.name);
+    std::fs::create_dir_all(&directory)
+        .map_err(|error| format!("{}: {error}", directory.display()))?;
+    let start = Start {
+        koine: options.koine.clone(),
+        data: directory.join("data"),
+        directory,
+        arguments: attacks::ARGUMENTS.map(str::to_owned).to_vec(),
+        wrapper: Vec::new(),
+    };
+    let mut process = start.spawn()?;
+    let addresses = process.wait_ready(START_LIMIT)?;
+    let http = process.http_address()?;
+    let target = Target { addresses, http };
+    administer(options, &target, "users create siege --password-file - --tags administrator")?;
+    administer(options, &target, "permissions set siege --configure=.* --write=.* --read=.*")?;
+    Ok((process, target))
+}
+
+fn administer(options: &Options, target: &Target, line: &str) -> Result<(), String> {
+    let mut command = Command::new(&options.koine);
+    command.args(line.split(' ')).args(["--http", &target.http]);
+    command.env("KOINE_USER", USER).env("KOINE_PASSWORD", PASSWORD);
+    let failed = |error| format!("{}: {error}", options.koine.display());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().map_err(failed)?;
+    if let Some(mut input) = child.stdin.take() {
+        use std::io::Write;
+        input.write_all(PASSWORD.as_bytes()).map_err(failed)?;
+    }
+    match child.wait().map_err(failed)?.success() {
+        true => Ok(()),
+        false => Err(format!("koine {line} failed")),
+    }
+}
+
+/// Messages received per second through each protocol, one after the other.
+fn measure(bench: &Path, target: &Target) -> Result<Vec<(&'static str, u64)>, String> {
+    let Addresses { kafka, amqp, mqtt } = &target.addresses;
+    let of = [("kafka", kafka), ("amqp", amqp), ("mqtt", mqtt)];
+    of.into_iter()
+        .map(|(protocol, address)| Ok((protocol, rate(bench, protocol, address)?)))
+        .collect()
+}
+
+fn rate(bench: &Path, protocol: &str, address: &str) -> Result<u64, String> {
+    let mut command = Command::new(bench);
+    command.args([protocol, "--addr", address, "--durability", "fsync", "--json"]);
+    command.args(["--warmup", "1", "--duration", MEASURE_SECONDS, "--user", USER]);
+    command.args(["--password", PASSWORD]).stdin(Stdio::null());
+    let output = command.output().map_err(|error| format!("{}: {error}", bench.display()))?;
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|_| {
+        format!("koine-bench {protocol}: {}", String::from_utf8_lossy(&output.stderr).trim())
+    })?;
+    json["received_per_s"].as_f64().map(|rate| rate as u64).ok_or_else(|| "no rate".to_owned())
+}
