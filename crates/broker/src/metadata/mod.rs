@@ -243,6 +243,7 @@ impl Metadata {
             next_use: 1,
         };
         Self::from_durable(durable, Vec::new(), DurableAccess::default(), limits)
+            .expect("nothing in it is unsound")
     }
 
     /// Grows with each applied command that may change what is looked up here.

@@ -6,6 +6,28 @@ use crate::router::Router;
 use koine_base::{StreamId, TopicId};
 use std::collections::{BTreeMap, HashMap};
 
+/// What every look-up relies on: groups of both promises, and streams that lie in one of them.
+fn is_sound(durable: &Durable) -> bool {
+    let data = durable.groups.get(1..).unwrap_or_default();
+    let has = |relaxed| data.iter().any(|group| group.relaxed == relaxed);
+    let topics = durable.topics.values();
+    let queues = durable.queues.values().map(|queue| queue.stream);
+    let backlogs = durable.sessions.values().filter_map(|session| session.backlog());
+    let shared = durable.shared.values().map(|shared| shared.stream());
+    let mut streams = topics
+        .clone()
+        .flat_map(|topic| topic.streams.iter().copied())
+        .chain(queues)
+        .map(StreamId::from_raw)
+        .chain(backlogs)
+        .chain(shared);
+    has(true)
+        && has(false)
+        && !durable.namespaces.is_empty()
+        && topics.clone().all(|topic| !topic.streams.is_empty())
+        && streams.all(|stream| usize::from(stream.group().0) < durable.groups.len())
+}
+
 impl Metadata {
     pub fn encode(&self) -> Vec<u8> {
         let bindings = self.all_bindings();
@@ -18,7 +40,7 @@ impl Metadata {
         type Bindings = Vec<(NamespaceId, BindingSpec)>;
         let (durable, bindings, access): (Durable, Bindings, DurableAccess) =
             postcard::from_bytes(bytes).ok()?;
-        Some(Self::from_durable(durable, bindings, access, limits))
+        Self::from_durable(durable, bindings, access, limits)
     }
 
     pub(super) fn from_durable(
@@ -26,7 +48,10 @@ impl Metadata {
         bindings: Vec<(NamespaceId, BindingSpec)>,
         access: DurableAccess,
         limits: MetadataLimits,
-    ) -> Metadata {
+    ) -> Option<Metadata> {
+        if !is_sound(&durable) {
+            return None;
+        }
         let mut metadata = Metadata {
             durable,
             access: Access::from_durable(access),
@@ -39,8 +64,8 @@ impl Metadata {
             revision: 0,
         };
         metadata.rebuild();
-        metadata.rebuild_router(bindings);
-        metadata
+        metadata.rebuild_router(bindings)?;
+        Some(metadata)
     }
 
     fn rebuild(&mut self) {

@@ -366,42 +366,43 @@ impl Metadata {
         }
     }
 
-    pub(super) fn rebuild_router(&mut self, bindings: Vec<(NamespaceId, BindingSpec)>) {
+    /// `None` if something in it could not have come to be.
+    pub(super) fn rebuild_router(
+        &mut self,
+        bindings: Vec<(NamespaceId, BindingSpec)>,
+    ) -> Option<()> {
         for ((namespace, name), spec) in &self.durable.exchanges {
-            self.router
-                .declare_exchange(*namespace, name.as_bytes(), settings(spec))
-                .expect("it was accepted when it was made");
+            self.router.declare_exchange(*namespace, name.as_bytes(), settings(spec)).ok()?;
         }
         for ((namespace, name), queue) in &self.durable.queues {
-            self.router
-                .declare_queue(*namespace, name.as_bytes(), queue.stream())
-                .expect("names and streams are unique");
+            self.router.declare_queue(*namespace, name.as_bytes(), queue.stream()).ok()?;
         }
         for (namespace, binding) in bindings {
-            self.bind(namespace, binding).expect("it was accepted when it was made");
+            self.bind(namespace, binding).ok()?;
         }
-        self.rebuild_subscriptions();
+        self.rebuild_subscriptions()
     }
 
-    fn rebuild_subscriptions(&mut self) {
+    fn rebuild_subscriptions(&mut self) -> Option<()> {
         for (id, session) in &self.durable.sessions {
             for (filter, options) in &session.subscriptions {
                 if super::sessions::split_shared(filter).is_some() {
                     continue;
                 }
-                let parsed = router::Filter::from_mqtt(filter).expect("only valid ones are stored");
+                let parsed = router::Filter::from_mqtt(filter).ok()?;
                 self.router
                     .subscribe(session.namespace, Subscriber::Session(*id), parsed, *options)
-                    .expect("it was accepted when it was made");
+                    .ok()?;
             }
         }
         for ((namespace, _, filter), shared) in &self.durable.shared {
-            let parsed = router::Filter::from_mqtt(filter).expect("only valid ones are stored");
+            let parsed = router::Filter::from_mqtt(filter).ok()?;
             let subscriber = Subscriber::Queue(shared.stream());
             self.router
                 .subscribe(*namespace, subscriber, parsed, SubscriptionOptions::default())
-                .expect("it was accepted when it was made");
+                .ok()?;
         }
+        Some(())
     }
 
     /// Every binding with its namespace, in order of namespace, source and target.
