@@ -16,6 +16,9 @@ mod node;
 mod shared;
 mod store;
 
+use std::cell::Cell;
+use std::sync::Once;
+
 /// One target.
 pub struct Target {
     pub name: &'static str,
@@ -58,6 +61,29 @@ pub const TARGETS: [Target; 24] = [
         store::run,
     ),
 ];
+
+thread_local! {
+    /// Panics of this thread, caught by somebody or not.
+    static PANICS: Cell<u64> = const { Cell::new(0) };
+}
+
+impl Target {
+    /// Runs it. A panic that somebody inside has caught (the engine closes the one connection and goes on)
+    /// is one all the same.
+    pub fn check(&self, input: &[u8]) {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |info| {
+                PANICS.with(|panics| panics.set(panics.get() + 1));
+                before(info);
+            }));
+        });
+        let before = PANICS.with(Cell::get);
+        (self.run)(input);
+        assert_eq!(PANICS.with(Cell::get), before, "a panic was caught on the way");
+    }
+}
 
 pub fn find(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)

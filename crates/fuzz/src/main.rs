@@ -5,7 +5,7 @@ use koine_base::rng::Rng;
 use koine_fuzz::{allocator, corpus, find, mutate, Target, TARGETS};
 use lexopt::prelude::*;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 static ALLOCATOR: allocator::Counting = allocator::Counting;
 
 const HELP: &str = "koine-fuzz [--target NAME]... [--seconds N] [--seed N] [--findings DIR]\n\
-                    koine-fuzz --replay NAME FILE\n";
+                    koine-fuzz --replay NAME FILE\n\
+                    koine-fuzz --seeds DIR: writes every target's inputs there, for libFuzzer\n";
 
 struct Plan {
     targets: Vec<&'static Target>,
@@ -21,6 +22,7 @@ struct Plan {
     seed: u64,
     findings: PathBuf,
     replay: Option<PathBuf>,
+    seeds: Option<PathBuf>,
 }
 
 fn parse() -> Result<Option<Plan>, lexopt::Error> {
@@ -30,6 +32,7 @@ fn parse() -> Result<Option<Plan>, lexopt::Error> {
         seed: 1,
         findings: PathBuf::from("target/findings"),
         replay: None,
+        seeds: None,
     };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
@@ -39,6 +42,7 @@ fn parse() -> Result<Option<Plan>, lexopt::Error> {
             Long("seconds") => plan.seconds = parser.value()?.parse()?,
             Long("seed") => plan.seed = parser.value()?.parse()?,
             Long("findings") => plan.findings = parser.value()?.into(),
+            Long("seeds") => plan.seeds = Some(parser.value()?.into()),
             Long("replay") => plan.targets.push(named(&parser.value()?.string()?)?),
             Value(file) if plan.replay.is_none() => plan.replay = Some(file.into()),
             other => return Err(other.unexpected()),
@@ -72,15 +76,31 @@ fn main() -> ExitCode {
     };
     if let Some(file) = &plan.replay {
         let input = std::fs::read(file).unwrap_or_default();
-        (plan.targets[0].run)(&input);
+        plan.targets[0].check(&input);
         println!("{}: {} bytes, nothing wrong", plan.targets[0].name, input.len());
         return ExitCode::SUCCESS;
+    }
+    if let Some(directory) = &plan.seeds {
+        return match plan.targets.iter().try_for_each(|target| write_seeds(target, directory)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}: {error}", directory.display());
+                ExitCode::FAILURE
+            }
+        };
     }
     let found: usize = plan.targets.iter().map(|target| run(target, &plan)).sum();
     match found {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
+}
+
+fn write_seeds(target: &Target, directory: &Path) -> std::io::Result<()> {
+    let own = directory.join(target.name);
+    std::fs::create_dir_all(&own)?;
+    let mut inputs = corpus::inputs(target.name).into_iter().enumerate();
+    inputs.try_for_each(|(number, input)| std::fs::write(own.join(format!("seed-{number}")), input))
 }
 
 /// How many inputs broke it; it goes on behind each.
@@ -94,7 +114,7 @@ fn run(target: &Target, plan: &Plan) -> usize {
         let chosen = rng.below(inputs.len() as u64) as usize;
         let input = mutate::mutate(&inputs[chosen], &inputs, &mut rng);
         let asked = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| (target.run)(&input)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| target.check(&input)));
         slowest = slowest.max(asked.elapsed());
         runs += 1;
         if outcome.is_err() {

@@ -12,11 +12,11 @@ const CHANGED: u64 = 400;
 fn check(name: &str) {
     let target = find(name).expect("a target of that name");
     let inputs = corpus::inputs(name);
-    inputs.iter().for_each(|input| (target.run)(input));
+    inputs.iter().for_each(|input| target.check(input));
     let mut rng = Rng::new(name.len() as u64 * 7919);
     for _ in 0..CHANGED {
         let chosen = rng.below(inputs.len() as u64) as usize;
-        (target.run)(&mutate::mutate(&inputs[chosen], &inputs, &mut rng));
+        target.check(&mutate::mutate(&inputs[chosen], &inputs, &mut rng));
     }
 }
 
