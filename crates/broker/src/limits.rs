@@ -68,8 +68,20 @@ pub struct Limits {
     /// How long a consumer group keeps its offsets without members (Kafka's
     /// `offsets.retention.minutes`).
     pub offsets_retention_ms: u64,
-    /// Milliseconds a peer has from connecting to being logged in.
+    /// Milliseconds a peer has from connecting to being logged in, the TLS handshake included.
     pub handshake_ms_max: u64,
+    /// TLS handshakes under way on the node; further ones wait, in the order they came, and their time
+    /// runs.
+    pub tls_handshakes_max: usize,
+    /// Bytes of one TLS connection that are encrypted and wait for its socket.
+    pub tls_output_bytes_max: usize,
+    /// Open connections of one remote address; of an IPv6 address, of its /64 network.
+    pub connections_per_address_max: u32,
+    /// New connections of one remote address in a second, and as many at once.
+    pub connections_per_address_rate_max: u32,
+    /// Remote addresses that are remembered for these two; above it those without connections are
+    /// forgotten.
+    pub addresses_max: usize,
     /// Bytes a peer may have sent and not been answered before it is logged in; Kafka's
     /// `sasl.server.max.receive.size` for its frames, AMQP's for the first frames of a connection.
     pub handshake_bytes_max: usize,
@@ -120,6 +132,11 @@ impl Default for Limits {
             offsets_per_group_max: 100_000,
             offsets_retention_ms: 7 * 24 * 3_600_000,
             handshake_ms_max: 10_000,
+            tls_handshakes_max: 1000,
+            tls_output_bytes_max: 64 << 10,
+            connections_per_address_max: u32::MAX,
+            connections_per_address_rate_max: u32::MAX,
+            addresses_max: 65_536,
             handshake_bytes_max: 64 << 10,
             handshake_memory_max: 32 << 20,
             login_delay_ms: 500,

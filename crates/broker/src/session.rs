@@ -58,12 +58,50 @@ impl Protocol {
     }
 }
 
-/// The two ends of a connection as the socket sees them. For advertising and logging.
-#[derive(Clone, Copy, Debug)]
+/// The two ends of a connection as the socket sees them, and what TLS says of the other one.
+#[derive(Clone, Debug)]
 pub struct Peer {
     pub remote: SocketAddr,
     /// The address the peer reached.
     pub local: SocketAddr,
+    /// `None`: the connection is not encrypted.
+    pub tls: Option<TlsPeer>,
+}
+
+/// The other end of an encrypted connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsPeer {
+    /// Verified, chain and period, before the session began; `None` if the peer showed none or was not
+    /// asked for one.
+    pub certificate: Option<ClientCertificate>,
+    /// The user name that the certificate stands for (setting `tls.user_from`); `None` if it has no
+    /// such name.
+    pub user: Option<String>,
+}
+
+/// Who a client certificate was made out to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The subject as RFC 4514 has it, last part first: `CN=alice,OU=dev,O=Koine`.
+    pub subject: String,
+    /// The most specific common name of the subject.
+    pub common_name: Option<String>,
+    /// Alternative names, in the order of the certificate.
+    pub dns_names: Vec<String>,
+    pub email_addresses: Vec<String>,
+}
+
+impl Peer {
+    /// Of a connection that is not encrypted.
+    pub fn plain(remote: SocketAddr, local: SocketAddr) -> Self {
+        Peer { remote, local, tls: None }
+    }
+
+    /// Whether it speaks from this machine. An IPv4 address that came as IPv6 (`::ffff:127.0.0.1`) is
+    /// judged as what it is.
+    pub fn is_loopback(&self) -> bool {
+        self.remote.ip().to_canonical().is_loopback()
+    }
 }
 
 /// What a node says of itself; fixed while it runs, but for `epochs`.

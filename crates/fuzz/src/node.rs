@@ -150,7 +150,7 @@ impl Node {
 
     pub fn connect(&mut self, protocol: Protocol) -> Client {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let peer = Peer { remote: address, local: address };
+        let peer = Peer { remote: address, local: address, tls: None };
         let session: Box<dyn Session> = match protocol {
             Protocol::Kafka => Box::new(koine_kafka::KafkaSession::new(peer, 9)),
             Protocol::Amqp091 => {

@@ -300,7 +300,7 @@ impl Client {
         };
         Client {
             engine,
-            session: KafkaSession::new(Peer { remote: address, local: address }, 1),
+            session: KafkaSession::new(Peer::plain(address, address), 1),
             now: Now { moment: Moment(1_000_000), wall: Timestamp(1_700_000_000_000) },
             node: node(),
             limits,

@@ -182,14 +182,7 @@ impl FreshBroker {
             config.data = std::env::temp_dir().join(format!("koine-demo-{}", std::process::id()));
             directory = Some(config.data.clone());
         }
-        let listen = &mut config.listen;
-        let listeners = [
-            ("kafka", &mut listen.kafka),
-            ("amqp", &mut listen.amqp),
-            ("mqtt", &mut listen.mqtt),
-            ("http", &mut listen.http),
-        ];
-        for (key, listen) in listeners {
+        for (key, listen) in config.listen.by_key() {
             if let (Some(listen), false) = (listen, given(key)) {
                 listen.port = 0;
             }

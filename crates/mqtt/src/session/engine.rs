@@ -141,7 +141,7 @@ impl Engine {
         let id = ConnectionId::new(ShardId(0), self.next);
         self.next += 1;
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1883));
-        let session = MqttSession::new(Peer { remote: address, local: address });
+        let session = MqttSession::new(Peer::plain(address, address));
         let connection = Connection { session, out: Output::default(), input: BytesMut::new() };
         self.connections.insert(id, connection);
         id

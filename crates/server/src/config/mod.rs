@@ -49,14 +49,37 @@ pub struct Config {
     pub storage: Storage,
     pub topics: Topics,
     pub limits: Limits,
+    pub tls: Tls,
 }
 
+/// The first four take plain connections, and TLS ones as well once there is a certificate; the others
+/// take TLS only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listeners {
     pub kafka: Option<Listen>,
     pub amqp: Option<Listen>,
     pub mqtt: Option<Listen>,
     pub http: Option<Listen>,
+    pub kafkas: Option<Listen>,
+    pub amqps: Option<Listen>,
+    pub mqtts: Option<Listen>,
+    pub https: Option<Listen>,
+}
+
+impl Listeners {
+    /// Every listener by the key that configures it.
+    pub fn by_key(&mut self) -> [(&'static str, &mut Option<Listen>); 8] {
+        [
+            ("kafka", &mut self.kafka),
+            ("amqp", &mut self.amqp),
+            ("mqtt", &mut self.mqtt),
+            ("http", &mut self.http),
+            ("kafkas", &mut self.kafkas),
+            ("amqps", &mut self.amqps),
+            ("mqtts", &mut self.mqtts),
+            ("https", &mut self.https),
+        ]
+    }
 }
 
 /// Where one listener binds. Port 0 takes any free port.
@@ -116,6 +139,44 @@ pub struct Limits {
     pub output_bytes: u64,
     /// What all connections together may hold.
     pub memory: Size,
+    /// Of one remote address; the largest number is no bound.
+    pub connections_per_address: u32,
+    /// New ones of one remote address in a second; likewise.
+    pub connection_rate_per_address: u32,
+}
+
+/// Encryption. Off without a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM: the certificate, then those between it and its root.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// PEM: the roots that client certificates must lead to.
+    pub client_ca: Option<PathBuf>,
+    pub client_auth: ClientAuth,
+    pub user_from: UserFrom,
+    /// Plain connections from other machines are refused.
+    pub required: bool,
+}
+
+/// Whether clients are asked for a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    #[default]
+    Off,
+    /// Asked; one that is shown must be good.
+    Optional,
+    Required,
+}
+
+/// The part of a client certificate that is the user's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UserFrom {
+    #[default]
+    CommonName,
+    DistinguishedName,
+    /// The first e-mail address, or without one the first DNS name.
+    San,
 }
 
 fn loopback(port: u16) -> Option<Listen> {
@@ -132,6 +193,10 @@ impl Default for Config {
                 amqp: loopback(5672),
                 mqtt: loopback(1883),
                 http: loopback(15672),
+                kafkas: None,
+                amqps: None,
+                mqtts: None,
+                https: None,
             },
             advertised_host: None,
             ready_file: None,
@@ -157,7 +222,10 @@ impl Default for Config {
                 request_bytes: 100 << 20,
                 output_bytes: 4 << 20,
                 memory: Size::Percent(20),
+                connections_per_address: u32::MAX,
+                connection_rate_per_address: u32::MAX,
             },
+            tls: Tls::default(),
         }
     }
 }
@@ -213,6 +281,7 @@ pub fn load(
         let setting = by_key(key).expect("flags are made from the table of settings");
         apply(&mut config, setting, value, &format!("--{}", setting.flag()))?;
     }
+    config.check_tls()?;
     Ok(config)
 }
 
@@ -325,6 +394,38 @@ fn edit_distance(a: &str, b: &str) -> usize {
 }
 
 impl Config {
+    /// Settings of TLS that say nothing without each other. Half of them would mean less protection than
+    /// somebody believes to have.
+    fn check_tls(&self) -> Result<(), ConfigError> {
+        let tls = &self.tls;
+        let wrong = |text: String| Err(ConfigError(text));
+        match (&tls.certificate, &tls.key) {
+            (Some(_), None) => return wrong("tls.certificate needs tls.key".to_owned()),
+            (None, Some(_)) => return wrong("tls.key needs tls.certificate".to_owned()),
+            (Some(_), Some(_)) if tls.client_auth != ClientAuth::Off && tls.client_ca.is_none() => {
+                return wrong("tls.client_auth needs tls.client_ca: the roots of the certificates that clients may show".to_owned());
+            }
+            (Some(_), Some(_)) if tls.client_auth == ClientAuth::Off && tls.client_ca.is_some() => {
+                return wrong("tls.client_ca does nothing while tls.client_auth is off; set it to optional or required".to_owned());
+            }
+            (Some(_), Some(_)) => return Ok(()),
+            (None, None) => {}
+        }
+        let listeners = self.listeners().filter(|(key, _)| key.ends_with('s'));
+        let others = [
+            ("tls.client_ca", tls.client_ca.is_some()),
+            ("tls.client_auth", tls.client_auth != ClientAuth::Off),
+            ("tls.required", tls.required),
+        ];
+        let first = listeners.map(|(key, _)| key);
+        let first =
+            first.chain(others.into_iter().filter_map(|(key, set)| set.then_some(key))).next();
+        match first {
+            Some(key) => wrong(format!("{key} needs tls.certificate and tls.key")),
+            None => Ok(()),
+        }
+    }
+
     /// Bytes of the tail cache on a machine with `memory_bytes`.
     pub fn tail_cache_bytes(&self, memory_bytes: u64) -> u64 {
         let bytes = self.storage.tail_cache.of(memory_bytes);
@@ -358,6 +459,10 @@ impl Config {
             ("amqp", &listen.amqp),
             ("mqtt", &listen.mqtt),
             ("http", &listen.http),
+            ("kafkas", &listen.kafkas),
+            ("amqps", &listen.amqps),
+            ("mqtts", &listen.mqtts),
+            ("https", &listen.https),
         ]
         .into_iter()
         .filter_map(|(key, listen)| Some((key, listen.as_ref()?)))

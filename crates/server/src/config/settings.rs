@@ -5,7 +5,7 @@
 //! `KOINE_STORAGE_TAIL_CACHE` and the key `tail_cache` in the table `[storage]` of `koine.toml`.
 
 use super::value::{self, Size};
-use super::{Config, LogFormat};
+use super::{ClientAuth, Config, LogFormat, UserFrom};
 
 /// One setting. `apply` takes the value as text, whatever it was written in.
 pub struct Setting {
@@ -61,6 +61,22 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         },
     ),
+    setting("kafkas", "HOST:PORT", "Kafka listener for TLS only, usually on port 9093 (off)", |c, v| {
+        c.listen.kafkas = value::listen(v)?;
+        Ok(())
+    }),
+    setting("amqps", "HOST:PORT", "AMQP listener for TLS only, usually on port 5671 (off)", |c, v| {
+        c.listen.amqps = value::listen(v)?;
+        Ok(())
+    }),
+    setting("mqtts", "HOST:PORT", "MQTT listener for TLS only, usually on port 8883 (off)", |c, v| {
+        c.listen.mqtts = value::listen(v)?;
+        Ok(())
+    }),
+    setting("https", "HOST:PORT", "HTTP listener for TLS only, usually on port 15671 (off)", |c, v| {
+        c.listen.https = value::listen(v)?;
+        Ok(())
+    }),
     setting(
         "advertised_host",
         "HOST",
@@ -193,6 +209,85 @@ pub const SETTINGS: &[Setting] = &[
         "what all connections together may hold, unsent output included (20%)",
         |c, v| {
             c.limits.memory = value::size(v)?;
+            Ok(())
+        },
+    ),
+    setting(
+        "limits.connections_per_address",
+        "COUNT|none",
+        "client connections at once of one remote address (none)",
+        |c, v| {
+            c.limits.connections_per_address =
+                value::optional(v, value::count)?.unwrap_or(u32::MAX);
+            Ok(())
+        },
+    ),
+    setting(
+        "limits.connection_rate_per_address",
+        "COUNT|none",
+        "new connections per second of one remote address (none)",
+        |c, v| {
+            c.limits.connection_rate_per_address =
+                value::optional(v, value::count)?.unwrap_or(u32::MAX);
+            Ok(())
+        },
+    ),
+    setting(
+        "tls.certificate",
+        "FILE",
+        "PEM file: the broker's certificate and those between it and its root (no TLS)",
+        |c, v| {
+            c.tls.certificate = Some(value::path(v)?);
+            Ok(())
+        },
+    ),
+    setting("tls.key", "FILE", "PEM file: the certificate's private key", |c, v| {
+        c.tls.key = Some(value::path(v)?);
+        Ok(())
+    }),
+    setting(
+        "tls.client_ca",
+        "FILE",
+        "PEM file: the roots that client certificates must lead to",
+        |c, v| {
+            c.tls.client_ca = Some(value::path(v)?);
+            Ok(())
+        },
+    ),
+    setting(
+        "tls.client_auth",
+        "off|optional|required",
+        "whether clients are asked for a certificate (off)",
+        |c, v| {
+            let choices = [
+                ("off", ClientAuth::Off),
+                ("optional", ClientAuth::Optional),
+                ("required", ClientAuth::Required),
+            ];
+            c.tls.client_auth = value::one_of(v, &choices)?;
+            Ok(())
+        },
+    ),
+    setting(
+        "tls.user_from",
+        "common_name|distinguished_name|san",
+        "the part of a client certificate that is the user's name (common_name)",
+        |c, v| {
+            let choices = [
+                ("common_name", UserFrom::CommonName),
+                ("distinguished_name", UserFrom::DistinguishedName),
+                ("san", UserFrom::San),
+            ];
+            c.tls.user_from = value::one_of(v, &choices)?;
+            Ok(())
+        },
+    ),
+    setting(
+        "tls.required",
+        "true|false",
+        "refuse plain connections from other machines (false)",
+        |c, v| {
+            c.tls.required = value::boolean(v)?;
             Ok(())
         },
     ),

@@ -90,6 +90,11 @@ pub fn number_in(text: &str, min: u64, max: u64) -> Result<u64, String> {
     }
 }
 
+/// How many connections; one at least.
+pub fn count(text: &str) -> Result<u32, String> {
+    number_in(text, 1, 1_000_000).map(|number| number as u32)
+}
+
 /// `none` for `None`, anything else through `read`.
 pub fn optional<T>(text: &str, read: fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
     if text == "none" {

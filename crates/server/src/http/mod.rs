@@ -15,6 +15,10 @@ mod routes;
 mod tests;
 
 use crate::metrics::exposition::Format;
+use crate::metrics::Refusal;
+use crate::runtime::entrance::{self, Entered};
+use crate::runtime::gate::{Gate, Place};
+use crate::tls::{Acceptance, Tls};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -24,12 +28,16 @@ use hyper::header::{
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use koine_broker::access::{Secret, Verifiers};
+use koine_broker::session::Peer;
 use serde_json::{json, Value};
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot, Semaphore};
+use tokio::sync::{mpsc, oneshot, OwnedSemaphorePermit, Semaphore};
 
 /// A create request is a name and a few settings.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -206,61 +214,122 @@ pub struct AdminCall {
     pub answer: oneshot::Sender<Result<AdminAnswer, AdminError>>,
 }
 
+/// How connections come in.
+#[derive(Clone)]
+pub struct Entry {
+    pub gate: Arc<Gate>,
+    pub tls: Option<Arc<Tls>>,
+    /// `None`: plain, without looking.
+    pub encryption: Option<Acceptance>,
+}
+
+/// The places that all HTTP listeners share.
+pub fn places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(CONNECTIONS_MAX))
+}
+
 /// Serves until the task is dropped. Runs inside a `LocalSet`.
-pub async fn serve(listener: TcpListener, calls: mpsc::Sender<AdminCall>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub async fn serve(
+    listener: TcpListener,
+    entry: Entry,
+    places: Arc<Semaphore>,
+    calls: mpsc::Sender<AdminCall>,
+) {
     let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
-        match listener.accept().await {
-            Ok((socket, remote)) => {
-                let calls = calls.clone();
-                tokio::task::spawn_local(async move {
-                    serve_connection(socket, remote.ip(), calls, is_loopback).await;
-                    drop(place);
-                });
-            }
+        let (socket, remote, local) = match accept(&listener).await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, usually: they come back as connections end.
                 tracing::warn!(%error, "cannot accept on the http listener");
                 tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
             }
+        };
+        match entry.gate.admit_http(remote.ip()) {
+            Ok(admitted) => {
+                let connection = Connection {
+                    peer: Peer::plain(remote, local),
+                    calls: calls.clone(),
+                    is_loopback,
+                    is_refused: false,
+                    _places: (place, admitted),
+                };
+                tokio::task::spawn_local(connection.enter(entry.clone(), socket));
+            }
+            Err(refusal) => entry.gate.refused_http(refusal),
         }
     }
 }
 
-async fn serve_connection(
-    socket: TcpStream,
-    remote: IpAddr,
+async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr, SocketAddr)> {
+    let (socket, remote) = listener.accept().await?;
+    let local = socket.local_addr()?;
+    Ok((socket, remote, local))
+}
+
+/// What all requests of one connection share.
+struct Connection {
+    peer: Peer,
     calls: mpsc::Sender<AdminCall>,
+    /// The listener is reached from this machine only.
     is_loopback: bool,
-) {
-    let service = hyper::service::service_fn(move |request| {
-        let calls = calls.clone();
-        async move {
-            Ok::<_, std::convert::Infallible>(answer(request, remote, &calls, is_loopback).await)
+    /// Plain, where TLS is required.
+    is_refused: bool,
+    _places: (OwnedSemaphorePermit, Place),
+}
+
+impl Connection {
+    async fn enter(mut self, entry: Entry, socket: TcpStream) {
+        let remote = self.peer.remote;
+        let entered = match (entry.encryption, &entry.tls) {
+            (Some(acceptance), Some(tls)) => entrance::enter(tls, acceptance, socket, remote).await,
+            _ => Ok(Entered::Plain(socket)),
+        };
+        match entered {
+            Ok(Entered::Plain(socket)) => {
+                self.is_refused = entrance::is_refused_plain(entry.tls.as_deref(), remote);
+                if self.is_refused {
+                    entry.gate.refused_http(Refusal::Plain);
+                }
+                self.serve(socket).await;
+            }
+            Ok(Entered::Tls(stream)) => {
+                self.peer.tls = entry.tls.as_ref().map(|tls| tls.peer(stream.get_ref().1));
+                self.serve(stream).await;
+            }
+            Err(refusal) => entry.gate.refused_http(refusal),
         }
-    });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WAIT)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(socket), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "http connection ended");
+    }
+
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+        let this = Rc::new(self);
+        let service = hyper::service::service_fn(move |request| {
+            let this = Rc::clone(&this);
+            async move { Ok::<_, std::convert::Infallible>(answer(request, &this).await) }
+        });
+        let served = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_WAIT)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+        if let Err(error) = served {
+            tracing::debug!(%error, "http connection ended");
+        }
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    remote: IpAddr,
-    calls: &mpsc::Sender<AdminCall>,
-    is_loopback: bool,
-) -> Response<Full<Bytes>> {
-    if let Err(why) = check_origin(&request, is_loopback) {
+async fn answer(request: Request<Incoming>, connection: &Connection) -> Response<Full<Bytes>> {
+    if connection.is_refused {
+        let why = "this broker wants TLS; use https";
+        return refusal(StatusCode::FORBIDDEN, "tls_required", why);
+    }
+    let is_encrypted = connection.peer.tls.is_some();
+    if let Err(why) = check_origin(&request, connection.is_loopback, is_encrypted) {
         return refusal(StatusCode::FORBIDDEN, "forbidden", why);
     }
     let (head, body) = request.into_parts();
@@ -306,8 +375,8 @@ async fn answer(
         }
     };
     let created = matches!(request, AdminRequest::Create { .. });
-    let caller = Caller::Peer { address: remote, login };
-    match ask(request, caller, calls).await {
+    let caller = Caller::Peer { address: connection.peer.remote.ip(), login };
+    match ask(request, caller, &connection.calls).await {
         Ok(AdminAnswer::Json(value)) => {
             reply(if created { StatusCode::CREATED } else { StatusCode::OK }, &value)
         }
@@ -381,7 +450,11 @@ fn index() -> Response<Full<Bytes>> {
     page("text/plain; charset=utf-8", text.to_owned())
 }
 
-fn check_origin(request: &Request<Incoming>, is_loopback: bool) -> Result<(), &'static str> {
+fn check_origin(
+    request: &Request<Incoming>,
+    is_loopback: bool,
+    is_encrypted: bool,
+) -> Result<(), &'static str> {
     if !request.uri().path().starts_with(ADMIN_PATH) {
         return Ok(());
     }
@@ -391,8 +464,9 @@ fn check_origin(request: &Request<Incoming>, is_loopback: bool) -> Result<(), &'
     if is_loopback && !is_own_name(host) {
         return Err("the Host header is a name that this listener does not go by; use its address");
     }
+    let scheme = if is_encrypted { "https://" } else { "http://" };
     match text(ORIGIN) {
-        Some(origin) if origin.strip_prefix("http://") != Some(host) => {
+        Some(origin) if origin.strip_prefix(scheme) != Some(host) => {
             Err("requests from other sites are refused")
         }
         _ => Ok(()),

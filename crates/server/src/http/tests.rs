@@ -1,7 +1,14 @@
 //! The whole way over a real loopback socket, with a scripted broker behind it.
 
 use super::*;
+use crate::runtime::gate::Bounds;
 use std::io::{Read, Write};
+
+fn plain() -> Entry {
+    let (most, addresses) = (u32::MAX, 1);
+    let bounds = Bounds { connections: most, per_address: most, per_address_rate: most, addresses };
+    Entry { gate: Arc::new(Gate::new(bounds)), tls: None, encryption: None }
+}
 
 /// Serves with `broker` answering, while `client` runs on this thread against the address.
 fn with_server(
@@ -13,7 +20,7 @@ fn with_server(
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (calls, mut called) = mpsc::channel::<AdminCall>(REQUESTS_WAITING_MAX);
-        let server = tokio::task::spawn_local(serve(listener, calls));
+        let server = tokio::task::spawn_local(serve(listener, plain(), places(), calls));
         tokio::task::spawn_local(async move {
             while let Some(call) = called.recv().await {
                 let _ = call.answer.send(broker(call.request));

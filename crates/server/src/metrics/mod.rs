@@ -1,6 +1,7 @@
 //! What the broker counts. Each shard owns its numbers as plain integers and hands out a copy when
 //! asked; the copies are added up at scrape time, so the data path pays an increment and nothing else.
 
+pub mod encryption;
 pub mod engine;
 pub mod exposition;
 pub mod histogram;
@@ -39,11 +40,70 @@ impl CloseReason {
     }
 }
 
+/// Why a socket did not become a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The node has as many as it may.
+    TooMany,
+    /// Its address has as many as it may, or there is no room to count for it.
+    Address,
+    /// Its address makes new ones too fast.
+    Rate,
+    /// Plain, where TLS is required.
+    Plain,
+    /// No TLS connection came about: rules broken, or no good certificate.
+    Handshake,
+    /// Its first byte, or its handshake, took too long.
+    Slow,
+    /// It left before either.
+    Left,
+}
+
+impl Refusal {
+    const ALL: [Refusal; 7] = [
+        Refusal::TooMany,
+        Refusal::Address,
+        Refusal::Rate,
+        Refusal::Plain,
+        Refusal::Handshake,
+        Refusal::Slow,
+        Refusal::Left,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Refusal::TooMany => "connections",
+            Refusal::Address => "address",
+            Refusal::Rate => "rate",
+            Refusal::Plain => "plain",
+            Refusal::Handshake => "handshake",
+            Refusal::Slow => "slow",
+            Refusal::Left => "left",
+        }
+    }
+}
+
+/// How often, by [`Refusal`].
+#[derive(Clone, Debug, Default)]
+pub struct Refusals([u64; Refusal::ALL.len()]);
+
+impl Refusals {
+    pub fn add(&mut self, refusal: Refusal) {
+        self.0[refusal as usize] += 1;
+    }
+
+    fn merge(&mut self, other: &Refusals) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+}
+
 /// Sockets of one protocol on one shard.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionCounts {
     pub opened: u64,
-    pub rejected: u64,
+    pub refused: Refusals,
     /// By [`CloseReason`].
     pub closed: [u64; 3],
     pub bytes_in: u64,
@@ -61,7 +121,7 @@ impl ConnectionCounts {
 
     fn merge(&mut self, other: &ConnectionCounts) {
         self.opened += other.opened;
-        self.rejected += other.rejected;
+        self.refused.merge(&other.refused);
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
         for (mine, theirs) in self.closed.iter_mut().zip(other.closed) {
@@ -74,6 +134,8 @@ impl ConnectionCounts {
 #[derive(Clone, Default)]
 pub struct RuntimeCounts {
     pub connections: [ConnectionCounts; 3],
+    /// HTTP connections that were refused.
+    pub http_refused: Refusals,
     /// Microseconds from handing a request to a disk thread until it is done, by lane.
     pub disk_wal: Histogram,
     pub disk_read: Histogram,
@@ -91,6 +153,7 @@ impl RuntimeCounts {
         for (mine, theirs) in self.connections.iter_mut().zip(&other.connections) {
             mine.merge(theirs);
         }
+        self.http_refused.merge(&other.http_refused);
         self.disk_wal.merge(&other.disk_wal);
         self.disk_read.merge(&other.disk_read);
         self.disk_background.merge(&other.disk_background);
@@ -126,11 +189,15 @@ impl RuntimeCounts {
         });
         page.counter(
             "koine_connections_rejected_total",
-            "Client connections refused because too many were open.",
+            "Client connections that ended before their protocol began, by reason.",
         );
-        rows().for_each(|(name, counts)| {
-            page.sample(&[("protocol", name)], counts.rejected);
-        });
+        let refused = rows().map(|(name, counts)| (name, &counts.refused));
+        for (name, refused) in refused.chain([("http", &self.http_refused)]) {
+            for reason in Refusal::ALL {
+                let labels = [("protocol", name), ("reason", reason.name())];
+                page.sample(&labels, refused.0[reason as usize]);
+            }
+        }
         page.counter("koine_network_bytes_total", "Bytes read from and written to client sockets.");
         rows().for_each(|(name, counts)| {
             page.sample(&[("protocol", name), ("direction", "in")], counts.bytes_in);

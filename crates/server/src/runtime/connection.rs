@@ -6,19 +6,16 @@
 //! so that a peer that is not read on keeps no more than it is counted for.
 
 use super::shard_host::ShardHost;
+use super::stream::{Stream, READ_BYTES};
 use crate::metrics::{CloseReason, Protocol};
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use koine_base::ConnectionId;
 use std::io::{self, IoSlice};
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt, Interest};
-use tokio::net::TcpStream;
+use tokio::io::Interest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Most bytes of one read: bounds how long one connection holds the shard, and what lies in memory of a
-/// peer that is not read on.
-const READ_BYTES: usize = 64 << 10;
 const SCRATCH_BYTES: usize = 256 << 10;
 /// A rest up to this size never keeps a buffer with room for more.
 const REST_BYTES_SMALL: usize = 4 << 10;
@@ -32,16 +29,21 @@ const LINGER: Duration = Duration::from_secs(1);
 
 pub async fn serve(
     host: &std::rc::Rc<ShardHost>,
-    mut socket: TcpStream,
+    mut stream: Stream,
     id: ConnectionId,
     protocol: Protocol,
     news: &Notify,
 ) {
-    let reason = exchange(host, &socket, id, protocol, news).await;
-    if reason != CloseReason::Peer {
-        say_goodbye(&mut socket).await;
+    let reason = exchange(host, &mut stream, id, protocol, news).await;
+    match reason {
+        CloseReason::Peer => {
+            // It may be waiting for the answer to its own; nobody waits for it to be taken.
+            stream.close_notify();
+            let _ = stream.flush();
+        }
+        _ => say_goodbye(&mut stream).await,
     }
-    drop(socket);
+    drop(stream);
     host.counts.borrow_mut().of(protocol).close(reason);
     tracing::debug!(connection = id.raw(), reason = reason.name(), "disconnected");
     host.closed(id);
@@ -65,7 +67,7 @@ fn wish(host: &ShardHost, id: ConnectionId) -> Wish {
 
 async fn exchange(
     host: &std::rc::Rc<ShardHost>,
-    socket: &TcpStream,
+    stream: &mut Stream,
     id: ConnectionId,
     protocol: Protocol,
     news: &Notify,
@@ -76,12 +78,12 @@ async fn exchange(
     let mut progressed = false;
     let mut close_by = None;
     loop {
-        let Ok(all_written) = write(host, socket, id, protocol) else {
+        let Ok(all_written) = write(host, stream, id, protocol) else {
             return CloseReason::Peer;
         };
         let wish = wish(host, id);
         if wish.close {
-            if wish.silent {
+            if wish.silent && all_written {
                 return host.own_reason();
             }
             close_by.get_or_insert_with(|| Instant::now() + LAST_WORDS_MAX);
@@ -92,13 +94,14 @@ async fn exchange(
             progressed = step(host, id, &mut input, true);
             continue;
         }
+        let socket = stream.socket();
         tokio::select! {
-            ready = socket.readable(), if wish.input => {
+            ready = readable(stream), if wish.input => {
                 if ready.is_err() {
                     return CloseReason::Peer;
                 }
                 let is_own = !input.is_empty();
-                match read(host, socket, &mut input) {
+                match read(host, stream, &mut input) {
                     Ok(0) => return CloseReason::Peer,
                     Ok(count) => host.counts.borrow_mut().of(protocol).bytes_in += count as u64,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
@@ -119,6 +122,13 @@ async fn exchange(
             () = news.notified() => {}
             () = until(close_by) => return host.own_reason(),
         }
+    }
+}
+
+async fn readable(stream: &Stream) -> io::Result<()> {
+    match stream.has_input() {
+        true => Ok(()),
+        false => stream.socket().readable().await,
     }
 }
 
@@ -156,17 +166,18 @@ fn keep_only(input: &mut BytesMut) {
     *input = BytesMut::from(&input[..]);
 }
 
-fn read(host: &ShardHost, socket: &TcpStream, input: &mut BytesMut) -> io::Result<usize> {
+fn read(host: &ShardHost, stream: &mut Stream, input: &mut BytesMut) -> io::Result<usize> {
+    let mut encrypted = host.encrypted.borrow_mut();
     if !input.is_empty() {
         input.reserve(READ_BYTES);
-        return socket.try_read_buf(&mut input.limit(READ_BYTES));
+        return stream.read(input, &mut encrypted);
     }
     let mut scratch = host.scratch.borrow_mut();
     if scratch.capacity() < READ_BYTES {
         // Reuses the block if nobody holds a piece of it any more.
         scratch.reserve(SCRATCH_BYTES);
     }
-    let count = socket.try_read_buf(&mut (&mut *scratch).limit(READ_BYTES))?;
+    let count = stream.read(&mut scratch, &mut encrypted)?;
     *input = scratch.split();
     Ok(count)
 }
@@ -174,25 +185,23 @@ fn read(host: &ShardHost, socket: &TcpStream, input: &mut BytesMut) -> io::Resul
 /// Writes until nothing is left (`true`) or the socket takes no more (`false`).
 fn write(
     host: &ShardHost,
-    socket: &TcpStream,
+    stream: &mut Stream,
     id: ConnectionId,
     protocol: Protocol,
 ) -> io::Result<bool> {
     let mut written = 0;
     let outcome = host.with_shard(|shard| loop {
-        let Some(output) = shard.output(id) else {
-            return Ok(true);
+        let output = match shard.output(id) {
+            Some(output) if !output.is_empty() => output,
+            _ => return flush(stream),
         };
-        if output.is_empty() {
-            return Ok(true);
-        }
         let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
         let mut count = 0;
         for (slice, piece) in slices.iter_mut().zip(output.slices(PIECES_PER_WRITE)) {
             *slice = IoSlice::new(piece);
             count += 1;
         }
-        match socket.try_write_vectored(&slices[..count]) {
+        match stream.write(&slices[..count]) {
             Ok(bytes) => {
                 output.advance(bytes);
                 written += bytes;
@@ -210,11 +219,25 @@ fn write(
     outcome
 }
 
+/// Whether the socket has taken everything.
+fn flush(stream: &mut Stream) -> io::Result<bool> {
+    match stream.flush() {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Closing with unread input would reset the connection and could destroy the last words on their way:
 /// half-close, then read until the peer has closed as well.
-async fn say_goodbye(socket: &mut TcpStream) {
+async fn say_goodbye(stream: &mut Stream) {
     let polite = async {
-        socket.shutdown().await?;
+        stream.close_notify();
+        while !flush(stream)? {
+            stream.socket().writable().await?;
+        }
+        let socket = stream.socket();
+        rustix::net::shutdown(socket, rustix::net::Shutdown::Write)?;
         // On the heap: an array would lie in the task of every connection all its life.
         let mut ignored = vec![0; 4096];
         loop {

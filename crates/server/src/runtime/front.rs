@@ -1,15 +1,17 @@
 //! The thread in front of the shards: accepts sockets, serves HTTP, puts metrics together from all
 //! shards, and leads the shutdown.
 
+use super::gate::Gate;
 use super::mailbox::{Accepted, Mailbox, Message};
 use super::overload::{self, Marks};
 use super::report::ShardReport;
 use super::secret_seed;
 use crate::disk::RealDisk;
-use crate::http::{self, AdminAnswer, AdminCall, AdminError, AdminRequest, Caller, Kind};
+use crate::http::{self, AdminAnswer, AdminCall, AdminError, AdminRequest, Caller, Entry, Kind};
 use crate::machine;
 use crate::metrics::exposition::{Exposition, Format};
-use crate::metrics::{engine, load, objects, Protocol, RuntimeCounts, Surroundings};
+use crate::metrics::{encryption, engine, load, objects, Protocol, RuntimeCounts, Surroundings};
+use crate::tls::{Acceptance, Tls};
 use koine_base::disk::Disk;
 use koine_broker::access::{Secret, SecretRng, Verifiers};
 use serde_json::Value;
@@ -18,6 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{signal, SignalKind};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{spawn_local, JoinHandle};
 
@@ -31,6 +34,8 @@ const QUIET_MAX: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// How often a start that waits says so in the log.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+/// How often certificate files are looked at.
+const CERTIFICATES_EVERY: Duration = Duration::from_secs(1);
 /// Rows per kind on the metrics page; as many as there are series in a family.
 const OBJECTS_MAX: usize = crate::metrics::exposition::SERIES_PER_FAMILY_MAX;
 /// Recovery may read many gigabytes; longer than this something is stuck.
@@ -39,23 +44,22 @@ const SERVING_MAX: Duration = Duration::from_secs(600);
 pub struct Front {
     pub mailboxes: Vec<Arc<Mailbox>>,
     pub disk: Arc<RealDisk>,
-    pub connections_max: u32,
+    pub gate: Arc<Gate>,
+    pub tls: Option<Arc<Tls>>,
     pub memory_bytes: u64,
     pub marks: Marks,
     pub started_unix_seconds: f64,
     /// Sockets refused because too many were open; counted here because no shard saw them.
     pub refused: RefCell<RuntimeCounts>,
     pub next_shard: Cell<usize>,
-    /// Sockets that are open, by the shards' latest word and what was accepted since.
-    pub open_sockets: Arc<std::sync::atomic::AtomicU32>,
     /// What the start waits for; none once the shards serve.
     pub waits_for: RefCell<Option<String>>,
 }
 
 /// The listeners, bound and not yet accepting.
 pub struct Listening {
-    pub protocols: Vec<(Protocol, TcpListener)>,
-    pub http: Option<TcpListener>,
+    pub protocols: Vec<(Protocol, Option<Acceptance>, TcpListener)>,
+    pub http: Vec<(Option<Acceptance>, TcpListener)>,
 }
 
 impl Front {
@@ -88,27 +92,62 @@ impl Front {
     }
 
     /// Starts accepting; the tasks end when aborted.
-    pub fn listen(self: &Rc<Self>, listeners: Vec<(Protocol, TcpListener)>) -> Vec<JoinHandle<()>> {
-        let accept = |(protocol, listener)| spawn_local(Rc::clone(self).accept(protocol, listener));
+    pub fn listen(
+        self: &Rc<Self>,
+        listeners: Vec<(Protocol, Option<Acceptance>, TcpListener)>,
+    ) -> Vec<JoinHandle<()>> {
+        let accept = |(protocol, encryption, listener)| {
+            spawn_local(Rc::clone(self).accept(protocol, encryption, listener))
+        };
         listeners.into_iter().map(accept).collect()
     }
 
     /// Starts answering HTTP, which may be before the shards serve: then it says so.
-    pub fn listen_http(self: &Rc<Self>, listener: TcpListener) -> Vec<JoinHandle<()>> {
+    pub fn listen_http(
+        self: &Rc<Self>,
+        listeners: Vec<(Option<Acceptance>, TcpListener)>,
+    ) -> Vec<JoinHandle<()>> {
         let (calls, called) = mpsc::channel(http::REQUESTS_WAITING_MAX);
-        vec![
-            spawn_local(http::serve(listener, calls)),
-            spawn_local(Rc::clone(self).answer_calls(called)),
-        ]
+        let places = http::places();
+        let serve = |(encryption, listener)| {
+            let entry = Entry { gate: Arc::clone(&self.gate), tls: self.tls.clone(), encryption };
+            spawn_local(http::serve(listener, entry, Arc::clone(&places), calls.clone()))
+        };
+        let mut tasks: Vec<_> = listeners.into_iter().map(serve).collect();
+        tasks.push(spawn_local(Rc::clone(self).answer_calls(called)));
+        tasks
     }
 
-    async fn accept(self: Rc<Self>, protocol: Protocol, listener: TcpListener) {
+    /// Takes certificates that have changed, when they do or when SIGHUP asks for it.
+    pub async fn watch_certificates(self: Rc<Self>) {
+        let Some(tls) = &self.tls else { return };
+        let mut asked = signal(SignalKind::hangup()).ok();
+        loop {
+            let signalled = async {
+                match &mut asked {
+                    Some(asked) => asked.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(CERTIFICATES_EVERY) => tls.look_at_files(),
+                _ = signalled => tls.reload(),
+            }
+        }
+    }
+
+    async fn accept(
+        self: Rc<Self>,
+        protocol: Protocol,
+        encryption: Option<Acceptance>,
+        listener: TcpListener,
+    ) {
         loop {
             match listener.accept().await {
                 Ok((socket, remote)) => {
                     // A socket that cannot say its own address is dead already.
                     if let Ok(local) = socket.local_addr() {
-                        self.hand_out(protocol, socket, remote, local);
+                        self.hand_out(protocol, encryption, socket, remote, local);
                     }
                 }
                 Err(error) => {
@@ -124,24 +163,27 @@ impl Front {
     fn hand_out(
         &self,
         protocol: Protocol,
+        encryption: Option<Acceptance>,
         socket: tokio::net::TcpStream,
         remote: std::net::SocketAddr,
         local: std::net::SocketAddr,
     ) {
-        use std::sync::atomic::Ordering;
-        if self.open_sockets.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
-            self.open_sockets.fetch_sub(1, Ordering::Relaxed);
-            self.refused.borrow_mut().of(protocol).rejected += 1;
-            tracing::info!(%remote, listener = protocol.name(), "refused: too many connections");
-            return;
-        }
+        let place = match self.gate.admit(remote.ip()) {
+            Ok(place) => place,
+            Err(refusal) => {
+                self.refused.borrow_mut().of(protocol).refused.add(refusal);
+                let (listener, reason) = (protocol.name(), refusal.name());
+                tracing::info!(%remote, listener, reason, "refused: too many connections");
+                return;
+            }
+        };
         let Ok(socket) = socket.into_std() else {
-            self.open_sockets.fetch_sub(1, Ordering::Relaxed);
             return;
         };
         let shard = self.next_shard.get();
         self.next_shard.set((shard + 1) % self.mailboxes.len());
-        self.mailboxes[shard].post(Message::Accepted(Accepted { socket, protocol, remote, local }));
+        let accepted = Accepted { socket, protocol, remote, local, encryption, place };
+        self.mailboxes[shard].post(Message::Accepted(accepted));
     }
 
     async fn answer_calls(self: Rc<Self>, mut called: mpsc::Receiver<AdminCall>) {
@@ -223,6 +265,7 @@ impl Front {
         };
         surroundings.expose(&mut page);
         let mut counts = self.refused.borrow().clone();
+        counts.http_refused = self.gate.http_refusals();
         let mut meters: [koine_broker::session::Meter; 3] = Default::default();
         for report in &reports {
             counts.merge(&report.counts);
@@ -232,6 +275,9 @@ impl Front {
                 .for_each(|(sum, meter)| engine::merge_meter(sum, meter));
         }
         counts.expose(&mut page);
+        if let Some(tls) = &self.tls {
+            encryption::expose(&mut page, &tls.counts);
+        }
         load::expose(&mut page, &overload::sum(&reports), &self.marks.figures);
         engine::expose_meters(&mut page, &meters);
         let logs: Vec<koine_log::Stats> = reports.iter().map(|report| report.log).collect();

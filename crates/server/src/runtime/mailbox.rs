@@ -1,9 +1,11 @@
 //! How threads reach a shard: a list behind a lock, and one wake however much was put in. Messages
 //! from one sender are taken in the order they were posted.
 
+use super::gate::Place;
 use super::report::ShardReport;
 use crate::http::AdminCall;
 use crate::metrics::Protocol;
+use crate::tls::Acceptance;
 use koine_cluster::mail::Mail;
 use koine_log::{IoClass, IoResult};
 use std::net::{SocketAddr, TcpStream};
@@ -18,6 +20,10 @@ pub struct Accepted {
     pub protocol: Protocol,
     pub remote: SocketAddr,
     pub local: SocketAddr,
+    /// `None`: plain, without looking.
+    pub encryption: Option<Acceptance>,
+    /// Held as long as the socket.
+    pub place: Place,
 }
 
 pub enum Message {

@@ -11,8 +11,10 @@ mod allocator;
 mod clock;
 mod connection;
 mod disk_threads;
+pub mod entrance;
 mod fail_stop;
 mod front;
+pub mod gate;
 mod login_thread;
 mod mailbox;
 pub mod node_file;
@@ -20,6 +22,7 @@ mod overload;
 mod protocols;
 mod report;
 mod shard_host;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -28,9 +31,11 @@ use crate::data_directory::{DataDirectory, DataDirectoryError};
 use crate::disk::RealDisk;
 use crate::machine;
 use crate::metrics::PROTOCOLS;
+use crate::tls::{Acceptance, Tls, TlsFileError};
 use clock::Clock;
 use disk_threads::ShardDisk;
 use front::{Front, Listening};
+use gate::{Bounds, Gate};
 use koine_base::disk::Disk;
 use koine_base::ShardId;
 use koine_broker::limits::Limits;
@@ -47,7 +52,6 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{channel, sync_channel, Receiver, Sender, SyncSender};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -69,6 +73,7 @@ pub enum StartError {
     Config(ConfigError),
     Data(DataDirectoryError),
     Node(NodeFileError),
+    Tls(TlsFileError),
     Listen {
         key: &'static str,
         address: SocketAddr,
@@ -86,6 +91,7 @@ impl fmt::Display for StartError {
             StartError::Config(error) => error.fmt(f),
             StartError::Data(error) => error.fmt(f),
             StartError::Node(error) => error.fmt(f),
+            StartError::Tls(error) => error.fmt(f),
             StartError::Listen { key, address, error } => write!(
                 f,
                 "{key}: cannot listen on {address}: {error}. Choose another with --{key} HOST:PORT, or --{key} off"
@@ -122,33 +128,41 @@ impl Broker {
                 "the data directory was made for another number of shards, which stays"
             );
         }
+        let memory_bytes = machine::memory_bytes();
+        let limits = limits(config, memory_bytes);
+        let tls = Tls::open(&config.tls, &limits).map_err(StartError::Tls)?;
         let bound = bind(config)?;
-        let kafka_port =
-            bound.iter().find(|(key, ..)| *key == "kafka").map(|(_, _, address)| address.port());
+        let kafka = bound.iter().find(|(key, ..)| matches!(*key, "kafka" | "kafkas"));
+        let kafka_port = kafka.map(|(_, _, address)| address.port());
         let listeners = bound.iter().map(|(key, _, address)| (*key, *address)).collect();
 
         let disk = Arc::new(RealDisk::new(data.path()));
         let mailboxes: Vec<Arc<Mailbox>> = (0..node.shard_count).map(|_| Arc::default()).collect();
         let (disks, mut threads) =
             disk_threads::start(&disk, &mailboxes).map_err(StartError::Thread)?;
-        let open_sockets = Arc::new(AtomicU32::new(0));
-        let memory_bytes = machine::memory_bytes();
         let disk_bytes = disk.total_bytes().unwrap_or(u64::MAX);
         let marks = Marks::new(
             config.disk_free_bytes_min(disk_bytes, node.shard_count),
             config.connection_memory_bytes(memory_bytes),
         );
-        let mut shard_config = shard_config(config, &node, kafka_port, memory_bytes);
+        let mut shard_config = shard_config(config, &node, kafka_port, memory_bytes, limits);
         if let Ok(free_bytes) = disk.free_bytes() {
             let wanted = shard_config.log.wal_file_bytes;
             shard_config.log.wal_file_bytes = fitting(wanted, free_bytes, node.shard_count);
         }
+        let limits = &shard_config.limits;
+        let gate = Arc::new(Gate::new(Bounds {
+            connections: config.limits.connections,
+            per_address: limits.connections_per_address_max,
+            per_address_rate: limits.connections_per_address_rate_max,
+            addresses: limits.addresses_max,
+        }));
         let starter = ShardStarter {
             config: shard_config,
             clock: Clock::start(),
             disk: Arc::clone(&disk),
             mailboxes: mailboxes.clone(),
-            open_sockets: Arc::clone(&open_sockets),
+            tls: tls.clone(),
         };
         let (shards, is_secured) = starter.start(disks)?;
         threads.extend(shards);
@@ -165,8 +179,8 @@ impl Broker {
         let front = FrontStarter {
             mailboxes,
             disk,
-            open_sockets,
-            connections_max: config.limits.connections,
+            gate,
+            tls,
             memory_bytes,
             marks,
             started_unix_seconds: since.map_or(0.0, |since| since.as_secs_f64()),
@@ -226,6 +240,19 @@ fn bind(config: &Config) -> Result<Bound, StartError> {
     Ok(bound)
 }
 
+fn limits(config: &Config, memory_bytes: u64) -> Limits {
+    Limits {
+        message_bytes_max: config.limits.message_bytes as usize,
+        request_bytes_max: config.limits.request_bytes as usize,
+        output_bytes_max: config.limits.output_bytes as usize,
+        memory_bytes_max: config.connection_memory_bytes(memory_bytes) as usize,
+        retention_check_ms: config.topics.retention_check_ms,
+        connections_per_address_max: config.limits.connections_per_address,
+        connections_per_address_rate_max: config.limits.connection_rate_per_address,
+        ..Limits::default()
+    }
+}
+
 /// From the system's generator.
 fn secret_seed() -> [u8; 32] {
     let mut seed = [0; 32];
@@ -240,6 +267,7 @@ fn shard_config(
     node: &Node,
     kafka_port: Option<u16>,
     memory_bytes: u64,
+    limits: Limits,
 ) -> ShardConfig {
     let layout = Layout { shard_count: node.shard_count };
     let signed =
@@ -270,14 +298,7 @@ fn shard_config(
             },
             epochs: Vec::new(),
         },
-        limits: Limits {
-            message_bytes_max: config.limits.message_bytes as usize,
-            request_bytes_max: config.limits.request_bytes as usize,
-            output_bytes_max: config.limits.output_bytes as usize,
-            memory_bytes_max: config.connection_memory_bytes(memory_bytes) as usize,
-            retention_check_ms: config.topics.retention_check_ms,
-            ..Limits::default()
-        },
+        limits,
         secret_seed: secret_seed(),
         dialects: protocols::DIALECTS,
         log,
@@ -301,7 +322,7 @@ struct ShardStarter {
     clock: Clock,
     disk: Arc<RealDisk>,
     mailboxes: Vec<Arc<Mailbox>>,
-    open_sockets: Arc<AtomicU32>,
+    tls: Option<Arc<Tls>>,
 }
 
 /// What a shard's thread says when its shard is open.
@@ -356,7 +377,7 @@ impl ShardStarter {
         let limits = config.limits.clone();
         let (clock, real_disk) = (self.clock, Arc::clone(&self.disk));
         let mailboxes = self.mailboxes.clone();
-        let open_sockets = Arc::clone(&self.open_sockets);
+        let tls = self.tls.clone();
         std::thread::Builder::new().name(format!("koine-shard-{number}")).spawn(move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
@@ -387,7 +408,7 @@ impl ShardStarter {
                 metadata: shard.metadata().encode(),
                 is_secured: shard.metadata().access().is_secured(),
             });
-            let host = ShardHost::new(shard, clock, disk, mailboxes, open_sockets, limits);
+            let host = ShardHost::new(shard, clock, disk, mailboxes, tls, limits);
             if opened.send(Ok(first)).is_err() {
                 return;
             }
@@ -400,8 +421,8 @@ impl ShardStarter {
 struct FrontStarter {
     mailboxes: Vec<Arc<Mailbox>>,
     disk: Arc<RealDisk>,
-    open_sockets: Arc<AtomicU32>,
-    connections_max: u32,
+    gate: Arc<Gate>,
+    tls: Option<Arc<Tls>>,
     memory_bytes: u64,
     marks: Marks,
     started_unix_seconds: f64,
@@ -438,31 +459,32 @@ impl FrontStarter {
         let front = Rc::new(Front {
             mailboxes: self.mailboxes,
             disk: self.disk,
-            connections_max: self.connections_max,
+            gate: self.gate,
+            tls: self.tls,
             memory_bytes: self.memory_bytes,
             marks: self.marks,
             started_unix_seconds: self.started_unix_seconds,
             refused: Default::default(),
             next_shard: Default::default(),
-            open_sockets: self.open_sockets,
             waits_for: RefCell::new(Some("starting".to_owned())),
         });
         // Before anybody connects: a start on a full disk begins with the alarm.
         front.look_at_disk();
-        let Listening { protocols, http } = match listening(bound) {
+        let Listening { protocols, http } = match listening(bound, front.tls.is_some()) {
             Ok(listening) => listening,
             Err(error) => {
                 let _ = ready.send(Err(StartError::Thread(error)));
                 return;
             }
         };
-        let mut tasks = http.map_or(Vec::new(), |http| front.listen_http(http));
+        let mut tasks = front.listen_http(http);
         if !front.until_serving().await {
             let _ = ready.send(Err(StartError::NotServing));
             return;
         }
         let disk_watch = tokio::task::spawn_local(Rc::clone(&front).watch_disk());
         tasks.extend(front.listen(protocols));
+        tasks.push(tokio::task::spawn_local(Rc::clone(&front).watch_certificates()));
         let _ = ready.send(Ok(()));
         // A dropped sender means the same.
         let _ = stopped.await;
@@ -472,13 +494,18 @@ impl FrontStarter {
     }
 }
 
-fn listening(bound: Bound) -> io::Result<Listening> {
-    let mut listening = Listening { protocols: Vec::new(), http: None };
+/// A key with an `s` at its end takes TLS only; the others look, if there is a certificate to show.
+fn listening(bound: Bound, has_certificate: bool) -> io::Result<Listening> {
+    let mut listening = Listening { protocols: Vec::new(), http: Vec::new() };
     for (key, listener, _) in bound {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        match PROTOCOLS.into_iter().find(|protocol: &Protocol| protocol.name() == key) {
-            Some(protocol) => listening.protocols.push((protocol, listener)),
-            None => listening.http = Some(listener),
+        let (name, encryption) = match key.strip_suffix('s') {
+            Some(name) => (name, Some(Acceptance::Always)),
+            None => (key, has_certificate.then_some(Acceptance::Either)),
+        };
+        match PROTOCOLS.into_iter().find(|protocol: &Protocol| protocol.name() == name) {
+            Some(protocol) => listening.protocols.push((protocol, encryption, listener)),
+            None => listening.http.push((encryption, listener)),
         }
     }
     Ok(listening)

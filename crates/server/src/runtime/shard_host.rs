@@ -4,13 +4,17 @@
 use super::clock::Clock;
 use super::connection;
 use super::disk_threads::ShardDisk;
+use super::entrance::{self, Entered};
 use super::fail_stop::FailStop;
+use super::gate::Place;
 use super::login_thread::PasswordChecks;
 use super::mailbox::{Accepted, Mailbox, Message};
 use super::protocols;
 use super::report::ShardReport;
+use super::stream::Stream;
 use crate::admin::{AdminSession, Inbox};
-use crate::metrics::{CloseReason, Protocol, RuntimeCounts, PROTOCOLS};
+use crate::metrics::{CloseReason, Protocol, Refusal, RuntimeCounts, PROTOCOLS};
+use crate::tls::{Acceptance, Tls};
 use bytes::BytesMut;
 use koine_base::{ConnectionId, Moment, ShardId};
 use koine_broker::limits::Limits;
@@ -22,7 +26,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::TcpStream;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -38,6 +41,15 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 4;
 
+/// A socket that is on its way to its session.
+struct Arrival {
+    protocol: Protocol,
+    peer: Peer,
+    place: Place,
+    /// When it was accepted: its time to log in runs from here.
+    at: koine_base::Now,
+}
+
 pub struct ShardHost {
     shard: RefCell<Shard>,
     clock: Clock,
@@ -48,6 +60,8 @@ pub struct ShardHost {
     sockets: RefCell<HashMap<ConnectionId, Rc<Notify>>>,
     pub counts: RefCell<RuntimeCounts>,
     pub scratch: RefCell<BytesMut>,
+    /// What encrypted connections read their sockets into; empty between reads.
+    pub encrypted: RefCell<Vec<u8>>,
     /// The deadline that the timer task sleeps towards.
     timer_at: Cell<Moment>,
     timer_moved: Notify,
@@ -56,8 +70,7 @@ pub struct ShardHost {
     admin_inbox: Inbox,
     stopped: Notify,
     is_stopping: Cell<bool>,
-    /// Of the whole node; the front adds, the shard that loses a socket takes away.
-    open_sockets: Arc<AtomicU32>,
+    tls: Option<Arc<Tls>>,
     limits: Limits,
     password_checks: PasswordChecks,
 }
@@ -68,7 +81,7 @@ impl ShardHost {
         clock: Clock,
         disk: ShardDisk,
         mailboxes: Vec<Arc<Mailbox>>,
-        open_sockets: Arc<AtomicU32>,
+        tls: Option<Arc<Tls>>,
         limits: Limits,
     ) -> Rc<Self> {
         let own_mailbox = Arc::clone(&mailboxes[usize::from(shard.id().0)]);
@@ -87,7 +100,8 @@ impl ShardHost {
             admin_inbox: Inbox::default(),
             stopped: Notify::new(),
             is_stopping: Cell::new(false),
-            open_sockets,
+            encrypted: RefCell::default(),
+            tls,
             limits,
             password_checks: PasswordChecks::default(),
         })
@@ -272,29 +286,71 @@ impl ShardHost {
     }
 
     fn accept(self: &Rc<Self>, accepted: Accepted) {
-        let Accepted { socket, protocol, remote, local } = accepted;
+        let Accepted { socket, protocol, remote, local, encryption, place } = accepted;
         if self.is_stopping.get() {
-            self.open_sockets.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         let socket = match into_tokio(socket) {
             Ok(socket) => socket,
             Err(error) => {
-                self.open_sockets.fetch_sub(1, Ordering::Relaxed);
                 tracing::warn!(%error, %remote, "a connection could not be taken over");
                 return;
             }
         };
-        let now = self.now();
-        let session = protocols::open(protocol, Peer { remote, local }, now.moment, &self.limits);
-        let id = self.with_shard(|shard| shard.connect(now, session));
+        let arrival = Arrival { protocol, peer: Peer::plain(remote, local), place, at: self.now() };
+        match (encryption, &self.tls) {
+            (Some(acceptance), Some(tls)) => {
+                let (host, tls) = (Rc::clone(self), Arc::clone(tls));
+                spawn_local(async move { host.enter(arrival, acceptance, &tls, socket).await });
+            }
+            _ => self.open(arrival, Stream::Plain(socket)),
+        }
+    }
+
+    /// Finds out whether it is TLS, and opens a session for what comes out of it.
+    async fn enter(
+        self: Rc<Self>,
+        mut arrival: Arrival,
+        acceptance: Acceptance,
+        tls: &Tls,
+        socket: tokio::net::TcpStream,
+    ) {
+        let remote = arrival.peer.remote;
+        let stream = match entrance::enter(tls, acceptance, socket, remote).await {
+            Ok(Entered::Plain(_)) if entrance::is_refused_plain(Some(tls), remote) => {
+                tracing::info!(%remote, "refused: not encrypted");
+                Err(Refusal::Plain)
+            }
+            Ok(Entered::Plain(socket)) => Ok(Stream::Plain(socket)),
+            Ok(Entered::Tls(stream)) => {
+                let (socket, connection) = stream.into_inner();
+                arrival.peer.tls = Some(tls.peer(&connection));
+                Ok(Stream::encrypted(socket, connection))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        match stream {
+            Ok(stream) if !self.is_stopping.get() => self.open(arrival, stream),
+            Ok(_) => {}
+            Err(refusal) => self.counts.borrow_mut().of(arrival.protocol).refused.add(refusal),
+        }
+    }
+
+    fn open(self: &Rc<Self>, arrival: Arrival, stream: Stream) {
+        let Arrival { protocol, peer, place, at } = arrival;
+        let (remote, is_encrypted) = (peer.remote, peer.tls.is_some());
+        let session = protocols::open(protocol, peer, at.moment, &self.limits);
+        let id = self.with_shard(|shard| shard.connect(self.clock.now(), session));
         let news = Rc::new(Notify::new());
         self.sockets.borrow_mut().insert(id, Rc::clone(&news));
         self.counts.borrow_mut().of(protocol).opened += 1;
         let (connection, name) = (id.raw(), protocol.name());
-        tracing::debug!(connection, %remote, protocol = name, "connected");
+        tracing::debug!(connection, %remote, protocol = name, is_encrypted, "connected");
         let host = Rc::clone(self);
-        spawn_local(async move { connection::serve(&host, socket, id, protocol, &news).await });
+        spawn_local(async move {
+            connection::serve(&host, stream, id, protocol, &news).await;
+            drop(place);
+        });
     }
 
     /// Makes this the shard that answers the admin API.
@@ -307,7 +363,6 @@ impl ShardHost {
 
     /// The socket is closed: forgets it and tells the shard.
     pub fn closed(&self, id: ConnectionId) {
-        self.open_sockets.fetch_sub(1, Ordering::Relaxed);
         self.sockets.borrow_mut().remove(&id);
         let now = self.now();
         self.with_shard(|shard| shard.disconnected(now, id));

@@ -90,8 +90,9 @@ fn too_many_connections_are_refused_and_counted() {
     second.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     // Refused means closed; which of the two is refused is decided by the order of arrival.
     assert!(matches!(second.read(&mut [0]), Ok(0) | Err(_)));
-    assert!(page(&broker, "/metrics")
-        .contains("koine_connections_rejected_total{protocol=\"mqtt\"} 1\n"));
+    assert!(page(&broker, "/metrics").contains(
+        "koine_connections_rejected_total{protocol=\"mqtt\",reason=\"connections\"} 1\n"
+    ));
     drop(first);
     // The place becomes free again.
     let asked = Instant::now();

@@ -108,6 +108,12 @@ impl Broker {
         Broker { process, directory, addresses, startup_ms }
     }
 
+    /// Where another listener than the four is, by its key.
+    pub fn listener(&self, key: &str) -> String {
+        let ready = std::fs::read_to_string(self.directory.path().join("ready.json")).unwrap();
+        json_text(&ready, key).unwrap_or_else(|| panic!("no {key} in {ready}"))
+    }
+
     /// SIGKILL; gives back the directory for another start.
     pub fn kill(mut self) -> Directory {
         self.process.kill().unwrap();

@@ -30,7 +30,10 @@ fn text(output: &Output) -> String {
 
 /// The status and the body of an HTTP answer.
 pub fn http_get(address: &str, path: &str) -> (u16, String) {
-    let mut stream = open(address).unwrap();
+    http_get_over(open(address).unwrap(), address, path)
+}
+
+pub fn http_get_over(mut stream: impl Read + Write, address: &str, path: &str) -> (u16, String) {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

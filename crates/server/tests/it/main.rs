@@ -18,5 +18,6 @@ mod overload;
 mod programs;
 mod shell;
 mod survive;
+mod tls;
 mod wait;
 mod wire;

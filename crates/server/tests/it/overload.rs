@@ -15,7 +15,7 @@ const ALARM_LIMIT: Duration = Duration::from_secs(10);
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 
-fn metric(broker: &Broker, name: &str) -> u64 {
+pub fn metric(broker: &Broker, name: &str) -> u64 {
     let (_, page) = http_get(&broker.addresses.http, "/metrics");
     let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()

@@ -133,7 +133,7 @@ impl Wire {
 
 fn session(world: &World, protocol: Protocol, seed: u64) -> Box<dyn Session> {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    let peer = Peer { remote: address, local: address };
+    let peer = Peer::plain(address, address);
     match protocol {
         Protocol::Kafka => Box::new(koine_kafka::KafkaSession::new(peer, seed)),
         Protocol::Amqp091 => {

@@ -1,10 +1,9 @@
 //! AMQP 0-9-1: log in, one channel with confirms, declare, publish, get and acknowledge.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
-use super::{broken, buffer, open};
+use super::{broken, buffer, open, Stream};
 
 /// Fits into the frame size that is negotiated.
 const BODY_FRAME_BYTES: usize = 64 << 10;
@@ -13,7 +12,7 @@ pub const PROTOCOL_HEADER: &[u8] = b"AMQP\0\0\x09\x01";
 
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
 }
 
 struct Frame {
@@ -110,7 +109,11 @@ pub fn basic_publish(queue: &str, body: &[u8]) -> Vec<u8> {
 
 impl Client {
     pub fn connect(address: &str) -> io::Result<Client> {
-        let mut this = Client { stream: open(address)? };
+        Client::over(open(address)?)
+    }
+
+    pub fn over(stream: impl Into<Stream>) -> io::Result<Client> {
+        let mut this = Client { stream: stream.into() };
         this.stream.write_all(PROTOCOL_HEADER)?;
         this.expect(10, 10)?;
         this.stream.write_all(&start_ok())?;
@@ -177,7 +180,8 @@ impl Client {
     /// Publishes and waits for the confirm.
     /// Ends as a process that is killed with something unread: the other side is told at once.
     pub fn reset(self) {
-        rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).unwrap();
+        rustix::net::sockopt::set_socket_linger(self.stream.socket(), Some(Duration::ZERO))
+            .unwrap();
     }
 
     pub fn publish(&mut self, queue: &str, body: &[u8]) -> io::Result<()> {

@@ -1,15 +1,14 @@
 //! Kafka: CreateTopics v2, Produce v3 and Fetch v4 of one record in partition 0, Metadata v1.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{broken, buffer, open};
+use super::{broken, buffer, open, Stream};
 use koine_base::checksum::crc32c;
 
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     correlation: i32,
 }
 
@@ -198,7 +197,11 @@ fn value_in(batch: &[u8], wanted: i64) -> io::Result<Option<Vec<u8>>> {
 
 impl Client {
     pub fn connect(address: &str) -> io::Result<Client> {
-        Ok(Client { stream: open(address)?, correlation: 0 })
+        Ok(Client::over(open(address)?))
+    }
+
+    pub fn over(stream: impl Into<Stream>) -> Client {
+        Client { stream: stream.into(), correlation: 0 }
     }
 
     fn call(&mut self, key: i16, version: i16, body: &[u8]) -> io::Result<Vec<u8>> {

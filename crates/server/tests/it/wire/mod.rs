@@ -5,9 +5,11 @@ pub mod amqp;
 pub mod kafka;
 pub mod mqtt;
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
+
+use crate::tls::client::Tls;
 
 /// How long a well-behaved client waits for an answer.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(20);
@@ -20,6 +22,59 @@ pub fn open(address: &str) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
     stream.set_write_timeout(Some(ANSWER_LIMIT))?;
     Ok(stream)
+}
+
+/// What a client speaks through.
+#[derive(Debug)]
+pub enum Stream {
+    Plain(TcpStream),
+    Tls(Box<Tls>),
+}
+
+impl Stream {
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(tls) => &tls.sock,
+        }
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(socket: TcpStream) -> Stream {
+        Stream::Plain(socket)
+    }
+}
+
+impl From<Tls> for Stream {
+    fn from(tls: Tls) -> Stream {
+        Stream::Tls(Box::new(tls))
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.read(into),
+            Stream::Tls(tls) => tls.read(into),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.write(bytes),
+            Stream::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Plain(socket) => socket.flush(),
+            Stream::Tls(tls) => tls.flush(),
+        }
+    }
 }
 
 pub fn broken(what: impl Into<String>) -> io::Error {

@@ -1,13 +1,12 @@
 //! MQTT 3.1.1 and as much of 5: connect, subscribe and publish with QoS 1, receive and acknowledge.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 
-use super::{broken, buffer, open};
+use super::{broken, buffer, open, Stream};
 
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     packet_identifier: u16,
     level: u8,
     /// Messages that came while an acknowledgement was awaited.
@@ -85,7 +84,16 @@ impl Client {
         client_id: &str,
         clean: bool,
     ) -> io::Result<Client> {
-        let stream = open(address)?;
+        Self::over(open(address)?, level, client_id, clean)
+    }
+
+    pub fn over(
+        stream: impl Into<Stream>,
+        level: u8,
+        client_id: &str,
+        clean: bool,
+    ) -> io::Result<Client> {
+        let stream = stream.into();
         let mut this = Client { stream, packet_identifier: 0, level, early: Vec::new() };
         this.stream.write_all(&connect(level, client_id, clean))?;
         match this.read()? {
