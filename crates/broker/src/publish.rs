@@ -1,8 +1,13 @@
 //! From one publish to its [`Route`]: which streams get a copy, which session backlogs, which live
 //! connections. The rules are those of the one name space (docs/user/cross-protocol.md).
+//!
+//! Whether who publishes may is asked before. Here sessions are left out whose user may not read the topic
+//! that the subject names.
 
 use crate::message::Annotation;
-use crate::metadata::{ExchangeKind, Metadata, Named, NamespaceId, SessionId, SubscriptionOptions};
+use crate::metadata::{
+    ExchangeKind, Metadata, Named, NamespaceId, SessionId, SubscriptionOptions, TopicGuard,
+};
 use crate::router::{Headers, Matches, NoHeaders, Subject};
 use crate::session::Route;
 use koine_base::{ConnectionId, StreamId};
@@ -38,7 +43,12 @@ pub fn to_exchange(
     let kind = metadata.exchange(namespace, exchange)?.kind;
     let exchange_bytes = exchange.as_bytes();
     metadata.router().route(namespace, exchange_bytes, routing_key, headers, matches);
-    let mut route = collect(metadata, publisher, matches);
+    let subject = match metadata.access().is_secured() {
+        true => Subject::from_amqp(routing_key).ok(),
+        false => None,
+    };
+    let guard = subject.as_ref().and_then(|subject| TopicGuard::new(metadata, namespace, subject));
+    let mut route = collect(metadata, publisher, matches, guard.as_ref());
     if kind == ExchangeKind::Topic && exchange == "amq.topic" {
         append_to_topic(metadata, namespace, routing_key, publisher, &mut route);
     }
@@ -90,7 +100,8 @@ pub fn to_subscribers(
 ) -> Route {
     matches.clear();
     metadata.router().route_subject(namespace, subject, &NoHeaders, matches);
-    collect(metadata, publisher, matches)
+    let guard = TopicGuard::new(metadata, namespace, subject);
+    collect(metadata, publisher, matches, guard.as_ref())
 }
 
 fn append_to_topic(
@@ -119,10 +130,18 @@ fn append_to_topic(
     }
 }
 
-fn collect(metadata: &Metadata, publisher: &Publisher<'_>, matches: &Matches) -> Route {
+fn collect(
+    metadata: &Metadata,
+    publisher: &Publisher<'_>,
+    matches: &Matches,
+    guard: Option<&TopicGuard<'_>>,
+) -> Route {
     let mut route = Route { streams: matches.queues.clone(), ..Route::default() };
+    if let Some(guard) = guard {
+        route.streams.retain(|stream| guard.lets_into(*stream));
+    }
     for of_one in matches.sessions.chunk_by(|a, b| a.0 == b.0) {
-        deliver_to_session(metadata, publisher, of_one, &mut route);
+        deliver_to_session(metadata, publisher, of_one, guard, &mut route);
     }
     route
 }
@@ -132,6 +151,7 @@ fn deliver_to_session(
     metadata: &Metadata,
     publisher: &Publisher<'_>,
     of_one: &[(SessionId, SubscriptionOptions)],
+    guard: Option<&TopicGuard<'_>>,
     route: &mut Route,
 ) {
     let id = of_one[0].0;
@@ -152,6 +172,9 @@ fn deliver_to_session(
     let Some(session) = metadata.session(id) else {
         return;
     };
+    if guard.is_some_and(|guard| !guard.lets_read(session)) {
+        return;
+    }
     match (annotation.qos, session.backlog(), session.connection) {
         (1.., Some(backlog), _) => route.backlogs.push((backlog, annotation)),
         (_, _, Some(connection)) => {

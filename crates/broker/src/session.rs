@@ -189,6 +189,8 @@ pub struct Meter {
     pub dropped_backlog_full: u64,
     /// Messages a receiver cannot be sent: over its packet limit, or an address it cannot spell.
     pub dropped_undeliverable: u64,
+    /// Operations refused, and messages not published or delivered, for lack of permission.
+    pub refused: u64,
     /// Connections closed because they kept the node's memory and took nothing.
     pub evicted: u64,
     /// Times that a connection was told, or made, to stop publishing.

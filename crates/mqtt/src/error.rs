@@ -144,6 +144,8 @@ pub enum Violation {
     RetainHandling,
     /// Authentication data without an authentication method (§3.1.2.11.10).
     AuthenticationMethodMissing,
+    /// AUTH with another authentication method than CONNECT (§4.12.1).
+    AuthenticationMethod,
     /// An empty topic and no alias to stand for it (§3.3.2.1).
     TopicMissing,
     /// A wildcard or too many levels in a topic name.

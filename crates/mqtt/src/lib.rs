@@ -15,6 +15,7 @@ mod routes;
 mod session;
 pub mod support;
 pub mod topic;
+mod verdicts;
 pub mod websocket;
 
 pub use message::{MqttDialect, DIALECT};

@@ -211,7 +211,7 @@ impl Outgoing {
         }
         self.waiting.retain(|(consumer, _)| *consumer != id);
         let Some(consumer) = self.consumers.remove(&id) else { return Vec::new() };
-        self.release([consumer.syncing, consumer.unsynced].concat())
+        self.release_packets([consumer.syncing, consumer.unsynced].concat())
     }
 
     /// An identifier from an earlier connection that the client is to release.
@@ -313,10 +313,10 @@ impl Outgoing {
         let Some(consumer) = self.consumers.get_mut(&id) else { return Vec::new() };
         let packets = std::mem::take(&mut consumer.syncing);
         self.touched = true;
-        self.release(packets)
+        self.release_packets(packets)
     }
 
-    fn release(&mut self, mut packets: Vec<u16>) -> Vec<u16> {
+    fn release_packets(&mut self, mut packets: Vec<u16>) -> Vec<u16> {
         packets.retain(|packet| {
             let Some(index) = self.position(*packet) else { return false };
             let Some(entry) = self.in_flight.get_mut(index) else { return false };
@@ -336,6 +336,20 @@ impl Outgoing {
             consumer.outstanding = consumer.outstanding.saturating_sub(1);
             self.touched = true;
         }
+    }
+
+    /// A delivery that the client was not sent goes back.
+    pub fn release(&mut self, id: ConsumerId, offset: u64) {
+        if let Some(consumer) = self.consumers.get_mut(&id) {
+            consumer.released.push(offset);
+            consumer.outstanding = consumer.outstanding.saturating_sub(1);
+            self.touched = true;
+        }
+    }
+
+    /// The client has left it, or was made to.
+    pub fn is_stopped(&self, id: ConsumerId) -> bool {
+        self.consumers.get(&id).is_some_and(|consumer| consumer.stopped)
     }
 
     /// The engine gives the consumer nothing more: what waits goes back.

@@ -9,6 +9,7 @@
 mod deliver;
 #[cfg(test)]
 mod engine;
+mod rights;
 #[cfg(test)]
 mod script;
 #[cfg(test)]
@@ -16,7 +17,7 @@ mod tests;
 mod tokens;
 
 use crate::aliases::{AliasesIn, AliasesOut};
-use crate::api::{Client, Held, SubscribePending, UnsubscribePending};
+use crate::api::{Client, Held, Login, SubscribePending, UnsubscribePending};
 use crate::codec::{put_acknowledgement, Acknowledgement, Connack};
 use crate::codec::{
     Decoder, Disconnect, FixedHeader, Packet, PacketType, Properties, Property, Version,
@@ -26,13 +27,15 @@ use crate::incoming::{Answer, Changes, Incoming};
 use crate::outgoing::{Order, Outgoing};
 use crate::retained::RetainedQueue;
 use crate::routes::RouteCache;
+use crate::verdicts::Verdicts;
 use crate::websocket::{is_http, put_close, wrap, CloseCode, WebSocket};
 use bytes::BytesMut;
 use koine_base::{Moment, Rope};
+use koine_broker::access::Principal;
 use koine_broker::metadata::{Command, NamespaceId, Outcome};
 use koine_broker::router::Matches;
 use koine_broker::session::{Context, Event, Peer, Protocol, Request, Session, Settlement};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use tokens::kind_of;
 pub(crate) use tokens::{token, Kind};
@@ -57,7 +60,11 @@ pub(crate) const NAMESPACE: NamespaceId = NamespaceId(0);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     AwaitConnect,
-    /// CONNECT is with the engine.
+    /// CONNECT named a method, and AUTH is to prove who it is.
+    Authenticating,
+    /// Who it is is with the engine.
+    LoggingIn,
+    /// The session is with the engine.
     Opening,
     Connected,
     Closed,
@@ -93,6 +100,12 @@ pub struct MqttSession {
     pub(crate) phase: Phase,
     pub(crate) decoder: Decoder,
     pub(crate) client: Client,
+    /// Who it is; nobody in particular on a node without users.
+    pub(crate) principal: Principal,
+    /// A login by AUTH, the first or another one.
+    pub(crate) login: Option<Box<Login>>,
+    /// It gave a user name, which may be wrong.
+    pub(crate) is_named: bool,
     pub(crate) blocked: Option<Blocked>,
     pub(crate) incoming: Incoming,
     /// QoS 2 publishes whose identifiers are being noted, in order.
@@ -101,6 +114,12 @@ pub struct MqttSession {
     pub(crate) aliases_in: AliasesIn,
     pub(crate) aliases_out: AliasesOut,
     pub(crate) routes: RouteCache,
+    /// Topics that it may publish under, or not.
+    pub(crate) writable: Verdicts,
+    /// Likewise, that it may be sent what was kept of.
+    pub(crate) readable: Verdicts,
+    /// Filters that it may not subscribe to any more and that metadata has not dropped yet.
+    pub(crate) revoked: BTreeSet<String>,
     pub(crate) matches: Matches,
     /// Envelopes are cut from this.
     pub(crate) arena: BytesMut,
@@ -132,6 +151,9 @@ impl MqttSession {
             phase: Phase::AwaitConnect,
             decoder: Decoder::new(Version::V3_1_1, CONNECT_BYTES_MAX),
             client: Client::default(),
+            principal: Principal::default(),
+            login: None,
+            is_named: false,
             blocked: None,
             incoming: Incoming::default(),
             held: VecDeque::new(),
@@ -139,6 +161,9 @@ impl MqttSession {
             aliases_in: AliasesIn::default(),
             aliases_out: AliasesOut::default(),
             routes: RouteCache::default(),
+            writable: Verdicts::default(),
+            readable: Verdicts::default(),
+            revoked: BTreeSet::new(),
             matches: Matches::new(),
             arena: BytesMut::new(),
             retained: RetainedQueue::default(),
@@ -281,6 +306,14 @@ impl MqttSession {
                 _ => Err(Violation::UnexpectedConnect.into()),
             };
         }
+        if self.phase == Phase::Authenticating {
+            return match packet {
+                Packet::Auth(auth) => self.on_auth(&auth, ctx),
+                Packet::Disconnect(disconnect) => self.on_disconnect(&disconnect, ctx),
+                // Nothing else may come before CONNACK (MQTT 5 §3.1.2.11.9).
+                _ => Err(Violation::UnexpectedPacket.into()),
+            };
+        }
         match packet {
             Packet::Publish(publish) => self.on_publish(publish, ctx),
             Packet::Puback(puback) => self.on_puback(&puback, ctx),
@@ -295,13 +328,10 @@ impl MqttSession {
             }
             Packet::Disconnect(disconnect) => self.on_disconnect(&disconnect, ctx),
             Packet::Connect(_) => Err(Violation::UnexpectedConnect.into()),
-            // No authentication method was accepted at CONNECT, so AUTH is out of place
-            // (MQTT 5 §4.12).
-            Packet::Auth(_)
-            | Packet::Connack(_)
-            | Packet::Suback(_)
-            | Packet::Unsuback(_)
-            | Packet::Pingresp => Err(Violation::UnexpectedPacket.into()),
+            Packet::Auth(auth) => self.on_auth(&auth, ctx),
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                Err(Violation::UnexpectedPacket.into())
+            }
         }
     }
 
@@ -311,7 +341,9 @@ impl MqttSession {
             ctx.meter.violations += 1;
         }
         match self.phase {
-            Phase::AwaitConnect | Phase::Opening => self.refuse(end, ctx),
+            Phase::AwaitConnect | Phase::Authenticating | Phase::LoggingIn | Phase::Opening => {
+                self.refuse(end, ctx);
+            }
             Phase::Connected if self.version().is_v5() => self.send_disconnect(end, ctx),
             Phase::Connected | Phase::Closed => {}
         }
@@ -472,12 +504,18 @@ impl MqttSession {
                 (Kind::Publish, sequence) => self.on_published(sequence, result.err()),
                 (Kind::Subscribe, _) => self.on_subscribed(result, ctx),
                 (Kind::Unsubscribe, _) => self.on_unsubscribed(result, ctx),
+                (Kind::Revoke, _) => self.on_revoked(result, ctx),
                 (Kind::Notes, _) => match result {
                     Ok(Outcome::Noted { use_number }) => self.on_noted(use_number, ctx),
                     Ok(_) | Err(_) => self.fail(End::Reason(ReasonCode::UnspecifiedError), ctx),
                 },
                 _ => {}
             },
+            Event::Authenticated { result, .. } => {
+                if let Err(end) = self.on_authenticated(result, ctx) {
+                    self.fail(end, ctx);
+                }
+            }
             Event::Retained { result, .. } => match result {
                 Ok(page) => self.on_retained(page, ctx),
                 // What is retained is known elsewhere: the client comes back and asks there.
@@ -540,8 +578,10 @@ impl MqttSession {
         let now = ctx.now.moment;
         let handshake_at = self.handshake_deadline(ctx);
         match self.phase {
-            Phase::AwaitConnect | Phase::Opening if now >= handshake_at => {
-                self.close(ctx);
+            Phase::AwaitConnect | Phase::Authenticating | Phase::LoggingIn | Phase::Opening => {
+                if now >= handshake_at {
+                    self.close(ctx);
+                }
             }
             Phase::Connected => {
                 if !ctx.is_read || !self.wants_input() {
@@ -553,7 +593,7 @@ impl MqttSession {
                     self.fail(Violation::KeepAlive.into(), ctx);
                 }
             }
-            _ => {}
+            Phase::Closed => {}
         }
         self.outgoing.touch();
         self.flush(ctx);
@@ -627,7 +667,9 @@ impl Session for MqttSession {
     fn deadline(&self) -> Moment {
         match self.phase {
             // The first tick tells the time.
-            Phase::AwaitConnect | Phase::Opening => self.handshake_at.unwrap_or_default(),
+            Phase::AwaitConnect | Phase::Authenticating | Phase::LoggingIn | Phase::Opening => {
+                self.handshake_at.unwrap_or_default()
+            }
             Phase::Connected => self.keep_alive_at.min(self.retry_at),
             Phase::Closed => Moment::NEVER,
         }
@@ -635,20 +677,20 @@ impl Session for MqttSession {
 
     fn wants_input(&self) -> bool {
         match self.phase {
-            Phase::AwaitConnect => true,
+            Phase::AwaitConnect | Phase::Authenticating => true,
             Phase::Connected => {
                 self.blocked.is_none()
+                    && !matches!(self.login.as_deref(), Some(Login::Checking { .. }))
                     && !self.parked
                     && !self.retained.is_full()
                     && self.incoming.bytes() < self.publish_bytes_max
             }
-            Phase::Opening | Phase::Closed => false,
+            Phase::LoggingIn | Phase::Opening | Phase::Closed => false,
         }
     }
 
     fn access_changed(&mut self, ctx: &mut Context<'_>) {
-        // Nobody of them has logged in.
-        ctx.out.close |= ctx.metadata.access().is_secured();
+        self.step(ctx, Self::on_access_changed);
     }
 
     fn disconnected(&mut self, ctx: &mut Context<'_>) {

@@ -51,6 +51,24 @@ impl<'a> TopicFilter<'a> {
     pub fn has_wildcard(&self) -> bool {
         self.filter.contains(['+', '#'])
     }
+
+    /// Whether this topic name is one of those it asks for (§4.7.1, §4.7.2).
+    pub fn matches(&self, topic: &str) -> bool {
+        if topic.starts_with('$') && self.filter.starts_with(['+', '#']) {
+            return false;
+        }
+        let mut levels = topic.split('/');
+        for wanted in self.filter.split('/') {
+            if wanted == "#" {
+                return true;
+            }
+            match levels.next() {
+                Some(level) if wanted == "+" || wanted == level => {}
+                _ => return false,
+            }
+        }
+        levels.next().is_none()
+    }
 }
 
 /// `#` stands alone in the last level, `+` stands alone in any.
@@ -113,5 +131,29 @@ mod tests {
             check(bad, None);
         }
         check(&"a/".repeat(TOPIC_LEVELS_MAX), None);
+    }
+
+    #[test]
+    fn what_a_filter_matches() {
+        for (filter, topic, expect) in [
+            ("a/b", "a/b", true),
+            ("a/b", "a/b/c", false),
+            ("a/b", "a", false),
+            ("a/+", "a/b", true),
+            ("a/+", "a", false),
+            ("a/+", "a/", true),
+            ("a/#", "a", true),
+            ("a/#", "a/b/c", true),
+            ("a/#", "b/c", false),
+            ("+", "a", true),
+            ("#", "a/b", true),
+            ("#", "$SYS/a", false),
+            ("+/a", "$SYS/a", false),
+            ("$SYS/#", "$SYS/a", true),
+            ("$share/g/a/+", "a/b", true),
+        ] {
+            let parsed = TopicFilter::parse(filter).expect("a sound filter");
+            assert_eq!(parsed.matches(topic), expect, "{filter} {topic}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 mod apply;
 pub mod command;
+mod rights;
 mod sessions;
 mod snapshot;
 #[cfg(test)]
@@ -17,6 +18,7 @@ pub use command::{
     BindingSpec, BindingTarget, Command, Durability, ExchangeKind, ExchangeSpec, NamespaceId,
     Outcome, QueueSpec, Refusal, SessionId, SubscriptionOptions, TopicSettings, Will, EXPIRY_NEVER,
 };
+pub use rights::TopicGuard;
 pub use sessions::{SharedGroup, SubjectSession};
 
 use crate::access::{Access, AccessLimits, DurableAccess};

@@ -16,7 +16,7 @@ use koine_broker::metadata::{
 use koine_broker::publish::{self, Publisher};
 use koine_broker::retained::{RetainedStore, ScanBudget, ScanPosition};
 use koine_broker::router::{Filter, Matches, Subject};
-use koine_broker::session::{Event, RetainedMessage, RetainedPage, Token};
+use koine_broker::session::{Event, Protocol, RetainedMessage, RetainedPage, Token};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -445,7 +445,14 @@ impl Shard {
         will: &koine_broker::metadata::Will,
     ) {
         let content = Content::decode(Bytes::from(will.content.clone()));
-        if let (Some(mut content), Ok(subject)) = (content, Subject::from_mqtt(&will.topic)) {
+        let subject = Subject::from_mqtt(&will.topic).ok();
+        let is_allowed = subject
+            .as_ref()
+            .is_some_and(|subject| self.may_leave_will(session, namespace, subject));
+        if !is_allowed {
+            self.meters[Protocol::Mqtt.index()].refused += 1;
+        }
+        if let (Some(mut content), Some(subject), true) = (content, subject, is_allowed) {
             content.timestamp = self.now.wall;
             let nobody = ConnectionId::new(ShardId(0), 0);
             let publisher = Publisher {
@@ -474,6 +481,14 @@ impl Shard {
             self.publish(nobody, None, content, route, None);
         }
         self.propose_silently(Command::WillPublished { session });
+    }
+
+    /// Asked when the will is due, of whatever its user may do by then: it may have been years, and
+    /// nobody can be told.
+    fn may_leave_will(&self, id: SessionId, namespace: NamespaceId, subject: &Subject) -> bool {
+        let session = self.metadata.session(id);
+        let who = session.map(|session| session.principal(self.metadata.access()));
+        who.is_some_and(|who| self.metadata.may_publish(&who, namespace, subject))
     }
 }
 

@@ -1,6 +1,7 @@
 //! CONNECT and its answer (MQTT 5 §3.1, §3.2): limits are agreed, the session is opened or taken
 //! over, and what it left unfinished is taken up again.
 
+use super::login::{authentication, Shown};
 use crate::aliases::AliasesOut;
 use crate::codec::{
     put_acknowledgement, Connack, Connect, Packet, PacketType, Properties, Property, Version, Will,
@@ -12,6 +13,7 @@ use crate::session::{token, Kind, MqttSession, Phase, NAMESPACE};
 use crate::topic::TopicFilter;
 use bytes::Bytes;
 use koine_base::Timestamp;
+use koine_broker::access::scram::Mechanism;
 use koine_broker::limits::Limits;
 use koine_broker::message::{Content, Origin};
 use koine_broker::metadata::{self, Command, Outcome, Refusal, SessionId, EXPIRY_NEVER};
@@ -31,6 +33,10 @@ pub(crate) struct Client {
     pub identifier: String,
     /// We made the identifier up.
     pub assigned: bool,
+    /// `Clean Session` before version 5.
+    pub clean_start: bool,
+    /// It logged in by AUTH, and may do so again.
+    pub mechanism: Option<Mechanism>,
     /// Set once the session is open.
     pub session: Option<SessionId>,
     /// 0 is off.
@@ -52,6 +58,8 @@ impl Default for Client {
         Client {
             identifier: String::new(),
             assigned: false,
+            clean_start: false,
+            mechanism: None,
             session: None,
             keep_alive_ms: 0,
             server_keep_alive: None,
@@ -79,6 +87,7 @@ impl Client {
         let keep_alive = server_keep_alive.unwrap_or(connect.keep_alive);
         let mut client = Client {
             identifier: connect.client_identifier,
+            clean_start: connect.clean_start,
             keep_alive_ms: u64::from(keep_alive) * 1000,
             server_keep_alive,
             will: connect.will,
@@ -120,18 +129,26 @@ fn packet_bytes_max(limits: &Limits) -> usize {
 impl MqttSession {
     pub(crate) fn on_connect(
         &mut self,
-        connect: Connect,
+        mut connect: Connect,
         ctx: &mut Context<'_>,
     ) -> Result<(), End> {
         let version = connect.version;
         self.decoder.set_version(version);
-        let mut methods = connect.properties.iter();
-        if methods.any(|property| matches!(property, Property::AuthenticationMethod(_))) {
-            return Err(End::Reason(ReasonCode::BadAuthenticationMethod));
-        }
+        let (user_name, password) = (connect.user_name.take(), connect.password.take());
+        let is_secured = ctx.metadata.access().is_secured();
+        let shown = Shown::of(&connect.properties, user_name, password, is_secured)?;
         let clean_start = connect.clean_start;
         self.client = Client::new(connect, ctx.limits);
         self.check_identifier(version, clean_start, ctx)?;
+        self.log_in(shown, ctx)
+    }
+
+    /// The client is who it says: its session is next.
+    pub(super) fn open(&mut self, ctx: &mut Context<'_>) -> Result<(), End> {
+        if !self.may_enter(ctx) || !self.may_leave_will(ctx) {
+            ctx.meter.refused += 1;
+            return Err(End::Reason(ReasonCode::NotAuthorized));
+        }
         let will = self.client.will.as_ref().map(|will| stored_will(will, ctx.now.wall));
         if will.as_ref().is_some_and(|will| will.content.len() > ctx.limits.message_bytes_max) {
             return Err(End::Reason(ReasonCode::PacketTooLarge));
@@ -141,10 +158,10 @@ impl MqttSession {
             namespace: NAMESPACE,
             client_id: self.client.identifier.clone(),
             connection: ctx.connection.raw(),
-            clean_start,
+            clean_start: self.client.clean_start,
             expiry_ms: self.client.expiry_ms,
             will,
-            user: None,
+            user: self.principal.user.as_deref().map(str::to_owned),
             at: ctx.now.wall.0,
         };
         ctx.out.request(Request::Propose { token: token(Kind::Open, 0), command });
@@ -199,11 +216,12 @@ impl MqttSession {
         self.outgoing = Outgoing::new(self.client.receive_maximum);
         let aliases = self.client.topic_alias_maximum.min(ctx.limits.topic_alias_max);
         self.aliases_out = AliasesOut::new(aliases);
+        let answer = self.end_login();
         let connack = Connack {
             // Version 3.1 has no such flag.
             session_present: present && self.version() != Version::V3_1,
             reason: ReasonCode::Success,
-            properties: self.connack_properties(ctx.limits),
+            properties: self.connack_properties(answer.as_ref(), ctx.limits),
         };
         self.encode(&Packet::Connack(connack), ctx);
         if present {
@@ -212,7 +230,11 @@ impl MqttSession {
     }
 
     /// Only what differs from the defaults of MQTT 5 §3.2.2.3.
-    fn connack_properties(&self, limits: &Limits) -> Properties {
+    fn connack_properties(
+        &self,
+        answer: Option<&(Mechanism, String)>,
+        limits: &Limits,
+    ) -> Properties {
         let packet_bytes_max = u32::try_from(packet_bytes_max(limits)).unwrap_or(u32::MAX);
         let mut all = vec![
             Property::ReceiveMaximum(limits.receive_maximum.max(1)),
@@ -223,11 +245,19 @@ impl MqttSession {
         if self.client.assigned {
             all.push(Property::AssignedClientIdentifier(&self.client.identifier));
         }
+        if let Some((mechanism, answer)) = answer {
+            all.extend(authentication(*mechanism, answer));
+        }
         all.into_iter().collect()
     }
 
     /// Goes on where the last connection of the session stopped.
     fn resume(&mut self, id: SessionId, ctx: &mut Context<'_>) {
+        // What it may not subscribe to any more goes before anything is delivered.
+        self.recheck(ctx);
+        if self.phase != Phase::Connected {
+            return;
+        }
         let Some(session) = ctx.metadata.session(id) else { return };
         self.incoming.resume(session.received.iter().map(|(packet, number)| (*packet, *number)));
         for packet_identifier in session.unreleased.iter().copied() {
@@ -236,6 +266,9 @@ impl MqttSession {
         }
         self.attach_backlog(ctx);
         for topic_filter in session.subscriptions.keys() {
+            if self.revoked.contains(topic_filter) {
+                continue;
+            }
             self.attach_shared(topic_filter, ctx);
         }
     }
@@ -255,6 +288,13 @@ impl MqttSession {
         }
     }
 
+    /// Asked again when it is published: rights may go in the meantime.
+    fn may_leave_will(&self, ctx: &Context<'_>) -> bool {
+        let Some(will) = &self.client.will else { return true };
+        let subject = Subject::from_mqtt(&will.topic);
+        subject.is_ok_and(|it| ctx.metadata.may_publish(&self.principal, NAMESPACE, &it))
+    }
+
     /// Another connection has the session now (MQTT 5 §3.1.4).
     pub(crate) fn on_session_taken(&mut self, resumed: bool, ctx: &mut Context<'_>) {
         self.save_packets(ctx);
@@ -268,6 +308,10 @@ impl MqttSession {
 
     fn publish_will(&mut self, will: &Will, ctx: &mut Context<'_>) {
         let Ok(subject) = Subject::from_mqtt(&will.topic) else { return };
+        if !ctx.metadata.may_publish(&self.principal, NAMESPACE, &subject) {
+            ctx.meter.refused += 1;
+            return;
+        }
         let publisher = Publisher {
             connection: ctx.connection,
             session: self.client.session,

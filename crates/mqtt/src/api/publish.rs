@@ -62,6 +62,10 @@ impl MqttSession {
                 return Err(Violation::ReceiveMaximum.into());
             }
         }
+        if !self.may_publish(&topic, ctx)? {
+            self.refuse_publish(&publish, ctx);
+            return Ok(());
+        }
         ctx.meter.messages_in += 1;
         ctx.meter.message_bytes_in += publish.payload_size() as u64;
         let key = record_key(publish.properties());
@@ -75,6 +79,19 @@ impl MqttSession {
         };
         self.hand_over(&publish, topic, content, route, ctx);
         Ok(())
+    }
+
+    /// Not allowed: version 5 is told, in turn. Older ones cannot be, and lose their connection rather than
+    /// be told that it is done. At QoS 0 there is nobody to tell.
+    fn refuse_publish(&mut self, publish: &Publish, ctx: &mut Context<'_>) {
+        ctx.meter.refused += 1;
+        if publish.qos == Qos::AtMostOnce {
+            return;
+        }
+        let sequence = self.incoming.next_sequence();
+        let (packet_identifier, reason) = (publish.packet_identifier, ReasonCode::Success);
+        self.incoming.begin(packet_identifier, publish.qos, reason, 1, PENDING_BYTES);
+        self.on_published(sequence, Some(Refusal::NotAuthorized));
     }
 
     /// A second QoS 2 publish under an identifier that this connection has not released yet (§4.3.3).

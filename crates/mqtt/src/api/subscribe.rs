@@ -4,7 +4,7 @@
 use crate::codec::{Packet, Properties, Qos, RetainHandling, Suback, Subscribe, SubscribeEntry};
 use crate::error::{subscribe_refused, End, ReasonCode, Violation};
 use crate::retained::Wanted;
-use crate::session::{token, Blocked, Kind, MqttSession, NAMESPACE};
+use crate::session::{token, Blocked, Kind, MqttSession, Phase, NAMESPACE};
 use crate::topic::TopicFilter;
 use koine_broker::message::Annotation;
 use koine_broker::metadata::{Command, Outcome, Refusal, SubscriptionOptions};
@@ -22,6 +22,8 @@ pub(crate) struct SubscribePending {
     reasons: Vec<ReasonCode>,
     /// Those that were, in order, each with its index in `reasons`.
     proposed: Vec<(usize, Proposed)>,
+    /// Of the rules it was judged by.
+    epoch: u64,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,7 @@ impl MqttSession {
             packet_identifier: subscribe.packet_identifier,
             reasons: Vec::with_capacity(subscribe.entries.len()),
             proposed: Vec::new(),
+            epoch: ctx.metadata.access().epoch(),
         };
         let mut filters = Vec::new();
         for (index, entry) in subscribe.entries.iter().enumerate() {
@@ -77,6 +80,11 @@ impl MqttSession {
             };
             if parsed.share.is_some() && entry.options.no_local {
                 return Err(Violation::SharedNoLocal.into());
+            }
+            if !self.may_subscribe(&entry.topic_filter, ctx) {
+                ctx.meter.refused += 1;
+                pending.reasons.push(ReasonCode::NotAuthorized);
+                continue;
             }
             pending.reasons.push(granted(entry.options.qos));
             let proposed = Proposed {
@@ -129,9 +137,26 @@ impl MqttSession {
                 return self.send_suback(pending.packet_identifier, pending.reasons, ctx);
             }
         };
+        for (_, subscription) in &pending.proposed {
+            self.not_revoked(&subscription.topic_filter);
+        }
+        if pending.epoch != ctx.metadata.access().epoch() {
+            self.recheck(ctx);
+            for (index, subscription) in &pending.proposed {
+                if self.revoked.contains(&subscription.topic_filter) {
+                    pending.reasons[*index] = ReasonCode::NotAuthorized;
+                }
+            }
+        }
+        if self.phase != Phase::Connected {
+            return;
+        }
         self.send_suback(pending.packet_identifier, pending.reasons, ctx);
         self.attach_backlog(ctx);
         for ((_, subscription), is_new) in pending.proposed.into_iter().zip(new) {
+            if self.revoked.contains(&subscription.topic_filter) {
+                continue;
+            }
             if subscription.shared {
                 // No retained messages for shared subscriptions (§4.8.2).
                 self.attach_shared(&subscription.topic_filter, ctx);
@@ -191,6 +216,10 @@ impl MqttSession {
         ctx: &mut Context<'_>,
     ) {
         if message.expires_at.is_some_and(|expires_at| expires_at <= ctx.now.wall) {
+            return;
+        }
+        if !self.may_receive(message.topic.as_bytes(), ctx) {
+            ctx.meter.refused += 1;
             return;
         }
         let session = self.client.session.and_then(|id| ctx.metadata.session(id));

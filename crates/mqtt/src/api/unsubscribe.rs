@@ -88,7 +88,7 @@ impl MqttSession {
     }
 
     /// Deliveries under way may still be acknowledged; what was not sent goes to other members.
-    fn leave_shared(&mut self, topic_filter: &str, ctx: &mut Context<'_>) {
+    pub(crate) fn leave_shared(&mut self, topic_filter: &str, ctx: &mut Context<'_>) {
         let Some(consumer) = self.outgoing.shared_consumer(topic_filter) else { return };
         if let Some(stream) = self.outgoing.stop(consumer) {
             ctx.out.request(Request::Stop { token: token(Kind::Stop, consumer), stream, consumer });

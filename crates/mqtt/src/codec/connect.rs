@@ -6,6 +6,7 @@ use super::writer::{put_field, put_packet};
 use super::{PacketType, Property, Qos, Version};
 use crate::error::{DecodeError, Malformed, Violation};
 use bytes::{BufMut, Bytes, BytesMut};
+use koine_broker::access::Secret;
 
 /// The message that the server publishes when the connection ends without a proper goodbye.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub struct Connect {
     pub client_identifier: String,
     pub will: Option<Will>,
     pub user_name: Option<String>,
-    pub password: Option<Bytes>,
+    pub password: Option<Secret>,
 }
 
 const USER_NAME: u8 = 0x80;
@@ -96,7 +97,7 @@ impl Connect {
         };
         let password = match flags & PASSWORD {
             0 => None,
-            _ => Some(reader.binary()?),
+            _ => Some(Secret::new(&reader.binary()?[..])),
         };
         Ok(Connect {
             version,
@@ -155,7 +156,7 @@ impl Connect {
             put_field(&mut body, user_name.as_bytes());
         }
         if let Some(password) = &self.password {
-            put_field(&mut body, password);
+            put_field(&mut body, password.expose());
         }
         put_packet(out, PacketType::Connect.first_byte(), &body);
     }

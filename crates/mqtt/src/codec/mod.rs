@@ -22,7 +22,7 @@ pub use auth::Auth;
 pub use connack::Connack;
 pub use connect::{Connect, Will};
 pub use disconnect::Disconnect;
-pub use properties::{properties_of, put_property, Properties, Property};
+pub use properties::{properties_of, put_property, Hidden, Properties, Property};
 pub use publish::{Publish, PublishFrame};
 pub use reader::{check_text, VARIABLE_BYTE_INTEGER_MAX};
 pub use subscribe::{RetainHandling, Suback, Subscribe, SubscribeEntry, SubscriptionOptions};

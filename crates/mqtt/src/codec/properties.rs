@@ -7,6 +7,7 @@ use super::writer::{
 };
 use crate::error::{DecodeError, Malformed, Violation};
 use bytes::{BufMut, Bytes, BytesMut};
+use std::fmt;
 
 /// Where a property block stands. PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK and UNSUBACK permit the
 /// same properties and share one place.
@@ -22,6 +23,16 @@ pub enum Place {
     Unsubscribe = 1 << 6,
     Disconnect = 1 << 7,
     Auth = 1 << 8,
+}
+
+/// A step of a login. Prints as nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Hidden<'a>(pub &'a [u8]);
+
+impl fmt::Debug for Hidden<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden")
+    }
 }
 
 /// One property. Text borrows from the block.
@@ -40,7 +51,7 @@ pub enum Property<'a> {
     /// Seconds.
     ServerKeepAlive(u16),
     AuthenticationMethod(&'a str),
-    AuthenticationData(&'a [u8]),
+    AuthenticationData(Hidden<'a>),
     RequestProblemInformation(u8),
     /// Seconds.
     WillDelayInterval(u32),
@@ -238,7 +249,7 @@ fn typed<'a>(identifier: u8, value: Value<'a>) -> Option<Property<'a>> {
         (0x12, Value::Text(t)) => Property::AssignedClientIdentifier(t),
         (0x13, Value::Number(n)) => Property::ServerKeepAlive(n as u16),
         (0x15, Value::Text(t)) => Property::AuthenticationMethod(t),
-        (0x16, Value::Binary(b)) => Property::AuthenticationData(b),
+        (0x16, Value::Binary(b)) => Property::AuthenticationData(Hidden(b)),
         (0x17, Value::Number(n)) => Property::RequestProblemInformation(n as u8),
         (0x18, Value::Number(n)) => Property::WillDelayInterval(n),
         (0x19, Value::Number(n)) => Property::RequestResponseInformation(n as u8),
@@ -304,8 +315,14 @@ pub fn check_properties<'a>(
 }
 
 /// A checked block, without its length prefix.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Properties(Bytes);
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
 
 impl Properties {
     /// Reads the length and the block.
@@ -422,7 +439,7 @@ pub fn put_property(out: &mut BytesMut, property: Property<'_>) -> bool {
         Property::AssignedClientIdentifier(t) => field(out, 0x12, t.as_bytes()),
         Property::ServerKeepAlive(n) => two(out, 0x13, n),
         Property::AuthenticationMethod(t) => field(out, 0x15, t.as_bytes()),
-        Property::AuthenticationData(b) => field(out, 0x16, b),
+        Property::AuthenticationData(Hidden(b)) => field(out, 0x16, b),
         Property::RequestProblemInformation(n) => byte(out, 0x17, n),
         Property::WillDelayInterval(n) => four(out, 0x18, n),
         Property::RequestResponseInformation(n) => byte(out, 0x19, n),
@@ -468,7 +485,7 @@ mod tests {
         (0x12, Place::Connack, Property::AssignedClientIdentifier("c")),
         (0x13, Place::Connack, Property::ServerKeepAlive(60)),
         (0x15, Place::Auth, Property::AuthenticationMethod("SCRAM")),
-        (0x16, Place::Auth, Property::AuthenticationData(b"x")),
+        (0x16, Place::Auth, Property::AuthenticationData(Hidden(b"x"))),
         (0x17, Place::Connect, Property::RequestProblemInformation(0)),
         (0x18, Place::Will, Property::WillDelayInterval(3)),
         (0x19, Place::Connect, Property::RequestResponseInformation(1)),

@@ -5,6 +5,7 @@ use super::*;
 use crate::error::{ReasonCode, Violation};
 use koine_base::rng::Rng;
 use koine_base::Rope;
+use koine_broker::access::Secret;
 
 const PACKET_BYTES_MAX: usize = 1 << 20;
 
@@ -63,7 +64,7 @@ fn connects(version: Version) -> Vec<Packet> {
     let mut full = connect(version);
     full.clean_start = false;
     full.user_name = Some("user".to_owned());
-    full.password = Some(Bytes::from_static(&[0, 255]));
+    full.password = Some(Secret::new([0, 255]));
     full.will = Some(Will {
         topic: "will/ä".to_owned(),
         payload: Bytes::from_static(b"gone"),
@@ -179,7 +180,7 @@ fn samples(version: Version) -> Vec<Packet> {
                 reason: ReasonCode::ContinueAuthentication,
                 properties: properties(&[
                     Property::AuthenticationMethod("SCRAM"),
-                    Property::AuthenticationData(b"x"),
+                    Property::AuthenticationData(Hidden(b"x")),
                 ]),
             }),
             Packet::Auth(Auth { reason: ReasonCode::Success, properties: Properties::default() }),

@@ -123,6 +123,11 @@ impl MqttSession {
     /// Sends a delivery; there is room for it.
     fn deliver(&mut self, consumer: ConsumerId, delivery: &Delivery, ctx: &mut Context<'_>) {
         let offset = delivery.offset;
+        if self.outgoing.is_stopped(consumer) {
+            // For another member.
+            self.outgoing.release(consumer, offset);
+            return;
+        }
         let (content, annotation) = from_record(&delivery.record);
         let translated = translated(&content, ctx);
         let Some(envelope) = envelope_of(&content, translated.as_deref()) else {
@@ -130,6 +135,11 @@ impl MqttSession {
             self.outgoing.ack(consumer, offset);
             return;
         };
+        if self.outgoing.is_backlog(consumer) && !self.may_receive(envelope.topic, ctx) {
+            ctx.meter.refused += 1;
+            self.outgoing.ack(consumer, offset);
+            return;
+        }
         let grant = match annotation {
             Some(annotation) => Grant {
                 qos: qos_of(annotation.qos),
@@ -216,6 +226,12 @@ impl MqttSession {
     ) {
         let translated = translated(content, ctx);
         match envelope_of(content, translated.as_deref()) {
+            // It was on its way when a filter was revoked.
+            Some(envelope)
+                if !self.revoked.is_empty() && !self.may_receive(envelope.topic, ctx) =>
+            {
+                ctx.meter.refused += 1;
+            }
             Some(envelope) => {
                 let sending = Sending::at_most_once(retain, identifiers);
                 self.send(content, &envelope, &sending, ctx);

@@ -1,10 +1,12 @@
 //! A node in a test: the real metadata, router and cursors, streams in memory, any number of MQTT
 //! connections. Carries out requests at once and in order; time moves only when told to.
 
+use crate::topic::TopicFilter;
 use crate::{MqttSession, DIALECT};
 use bytes::{Bytes, BytesMut};
 use koine_base::rng::Rng;
 use koine_base::{ConnectionId, Moment, Now, ShardId, StreamId, Timestamp};
+use koine_broker::access::{AccessCommand, Principal};
 use koine_broker::batch::{records, BatchBuilder, BatchLimits, Record};
 use koine_broker::cursor::{self, Assign, ConsumerOptions, Cursor};
 use koine_broker::limits::Limits;
@@ -15,10 +17,12 @@ use koine_broker::overload::Alarms;
 use koine_broker::publish::{to_subject, Publisher};
 use koine_broker::router::{Matches, Subject};
 use koine_broker::session::{
-    Attach, ConsumerId, Context, Delivery, Event, Meter, NodeInfo, Output, Peer, Request,
-    RetainedMessage, RetainedPage, Route, Session, Settlement,
+    Attach, ConsumerId, Context, Credentials, Delivery, Event, LoginRefusal, Meter, NodeInfo,
+    Output, Peer, Request, RetainedMessage, RetainedPage, Route, Session, Settlement, TlsPeer,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub mod administration;
 
 struct Connection {
     session: MqttSession,
@@ -66,6 +70,13 @@ pub struct Engine {
     next: u64,
     events: VecDeque<(ConnectionId, Event)>,
     pub alarms: Alarms,
+    /// Instead of slow hashes.
+    pub passwords: BTreeMap<String, String>,
+    /// Logins are answered with this, whoever it is.
+    pub login_refusal: Option<LoginRefusal>,
+    /// Logins are not answered, until [`Self::answer_logins`].
+    pub hold_logins: bool,
+    held_logins: Vec<(ConnectionId, Event)>,
     /// Publishes are not answered: a slow disk.
     pub hold_publishes: bool,
     /// Another node leads group 0 by now, or may.
@@ -110,6 +121,10 @@ impl Engine {
             limits,
             meter: Meter::default(),
             alarms: Alarms::default(),
+            passwords: BTreeMap::new(),
+            login_refusal: None,
+            hold_logins: false,
+            held_logins: Vec::new(),
             hold_publishes: false,
             is_deposed: false,
             now: Now { moment: Moment(1_000_000), wall: Timestamp(1_700_000_000_000) },
@@ -138,10 +153,17 @@ impl Engine {
     }
 
     pub fn connect(&mut self) -> ConnectionId {
+        self.connect_with(None)
+    }
+
+    /// Over TLS, if there is a user that the certificate names.
+    pub fn connect_with(&mut self, certificate: Option<&str>) -> ConnectionId {
         let id = ConnectionId::new(ShardId(0), self.next);
         self.next += 1;
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1883));
-        let session = MqttSession::new(Peer::plain(address, address));
+        let tls =
+            certificate.map(|user| TlsPeer { certificate: None, user: Some(user.to_owned()) });
+        let session = MqttSession::new(Peer { tls, ..Peer::plain(address, address) });
         let connection = Connection { session, out: Output::default(), input: BytesMut::new() };
         self.connections.insert(id, connection);
         id
@@ -173,6 +195,48 @@ impl Engine {
     pub fn drop_connection(&mut self, id: ConnectionId) {
         self.end(id);
         self.run();
+    }
+
+    /// Users or rules change, and every session is told.
+    pub fn change(&mut self, command: AccessCommand) {
+        let outcome = self.apply(Command::Access(Box::new(command.clone())));
+        assert!(outcome.is_ok(), "{command:?}: {outcome:?}");
+        let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        for id in ids {
+            with_session!(self, id, |session, input, ctx| session.access_changed(ctx));
+        }
+        self.run();
+    }
+
+    /// A command of somebody else's.
+    pub fn command(&mut self, command: Command) {
+        self.apply(command).expect("a sound command");
+        self.run();
+    }
+
+    pub fn answer_logins(&mut self) {
+        self.hold_logins = false;
+        self.events.extend(std::mem::take(&mut self.held_logins));
+        self.run();
+    }
+
+    fn authenticate(&self, credentials: Credentials) -> Result<Principal, LoginRefusal> {
+        if let Some(refusal) = self.login_refusal {
+            return Err(refusal);
+        }
+        let (user, is_right) = match credentials {
+            Credentials::Password { user, password } => {
+                let known = self.passwords.get(&user);
+                let is_right = known.is_some_and(|known| known.as_bytes() == password.expose());
+                (user, is_right && !password.is_empty())
+            }
+            Credentials::Scram { user, is_right } => (user, is_right),
+            Credentials::Certificate { user } => (user, true),
+        };
+        let known = self.metadata.access().user(&user).filter(|_| is_right);
+        let generation = known.ok_or(LoginRefusal::Wrong)?.generation;
+        let address = Some(std::net::IpAddr::from([127, 0, 0, 1]));
+        Ok(Principal { user: Some(user.into()), generation, address, client_id: None })
     }
 
     /// The node's alarms change.
@@ -238,9 +302,12 @@ impl Engine {
         let due: Vec<_> = self
             .metadata
             .due_wills(at)
-            .map(|(id, session, will)| (id, session.namespace, will.clone()))
+            .map(|(id, session, will)| {
+                let who = session.principal(self.metadata.access());
+                (id, session.namespace, will.clone(), who)
+            })
             .collect();
-        for (session, namespace, will) in due {
+        for (session, namespace, will, who) in due {
             let mut content = Content::decode(Bytes::from(will.content)).expect("we encoded it");
             content.timestamp = self.now.wall;
             let publisher = Publisher {
@@ -251,6 +318,10 @@ impl Engine {
                 key: None,
             };
             let subject = Subject::from_mqtt(&will.topic).expect("checked at CONNECT");
+            if !self.metadata.may_publish(&who, namespace, &subject) {
+                self.apply(Command::WillPublished { session }).expect("never refused");
+                continue;
+            }
             let mut matches = Matches::new();
             let route = to_subject(&self.metadata, namespace, &subject, &publisher, &mut matches);
             if will.retain {
@@ -437,6 +508,15 @@ impl Engine {
                 let Some(token) = token.filter(|_| !self.hold_publishes) else { return };
                 Event::Published { token, result: Ok(()) }
             }
+            Request::Authenticate { token, credentials, .. } => {
+                let result = self.authenticate(credentials);
+                let event = Event::Authenticated { token, result };
+                if self.hold_logins {
+                    self.held_logins.push((id, event));
+                    return;
+                }
+                event
+            }
             Request::Attach { token, attach } => self.attach(id, token, attach),
             Request::Credit { stream, consumer, add } => {
                 let Some(stream) = self.streams.get_mut(&stream) else { return };
@@ -471,7 +551,8 @@ impl Engine {
             }
             Request::Retained { token, filter, .. } => {
                 let all = self.retained.values();
-                let messages = all.filter(|it| matches(&filter, &it.topic)).cloned().collect();
+                let filter = TopicFilter::parse(&filter).expect("checked at SUBSCRIBE");
+                let messages = all.filter(|it| filter.matches(&it.topic)).cloned().collect();
                 let page = RetainedPage { messages, rest: None };
                 Event::Retained { token, result: Ok(page) }
             }
@@ -542,22 +623,4 @@ impl Engine {
             }
         }
     }
-}
-
-/// MQTT 5 §4.7.
-fn matches(filter: &str, topic: &str) -> bool {
-    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
-        return false;
-    }
-    let mut levels = topic.split('/');
-    for wanted in filter.split('/') {
-        if wanted == "#" {
-            return true;
-        }
-        match levels.next() {
-            Some(level) if wanted == "+" || wanted == level => {}
-            _ => return false,
-        }
-    }
-    levels.next().is_none()
 }

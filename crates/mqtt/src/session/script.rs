@@ -5,9 +5,13 @@
 //! `unsubscribe NAME PACKET FILTER ...`, `publish NAME TOPIC PAYLOAD [key=value ...]`,
 //! `puback|pubrec|pubrel|pubcomp NAME PACKET [REASON]`, `disconnect NAME [key=value ...]`,
 //! `open NAME` (no CONNECT), `auth NAME`, `ping NAME`, `drop NAME`, `shutdown NAME`, `bytes NAME HEX`,
+//! `adduser NAME PASSWORD`, `deluser NAME`, `password NAME PASSWORD`, `permit NAME CONFIGURE WRITE READ`,
+//! `permitkeys NAME WRITE READ`, `forbid NAME`, `rule allow|deny read|write|all FILTER|topic:NAME NAME`,
+//! `topic NAME`, `refused` (how often somebody was),
 //! `evict NAME`, `wait MS`, `restart`, `alarm [disk] [memory]` (none: all is clear).
 
-use super::engine::Engine;
+use super::engine::{administration, Engine};
+use super::NAMESPACE;
 use crate::codec::{
     Acknowledgement, Auth, Connect, Decoder, Disconnect, Packet, Properties, Property,
     PublishFrame, Qos, RetainHandling, Subscribe, SubscribeEntry, SubscriptionOptions, Unsubscribe,
@@ -16,6 +20,7 @@ use crate::codec::{
 use crate::error::ReasonCode;
 use bytes::{Bytes, BytesMut};
 use koine_base::{ConnectionId, Rope};
+use koine_broker::access::{AccessCommand, Secret};
 use koine_broker::overload::Alarms;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -31,6 +36,7 @@ struct Client {
 struct Stage {
     engine: Engine,
     clients: BTreeMap<String, Client>,
+    notes: String,
 }
 
 /// `key=value` words.
@@ -100,10 +106,10 @@ impl Stage {
             properties: properties.into_iter().collect(),
             client_identifier: options.get("id").unwrap_or(name).to_owned(),
             will: options.get("will").map(|text| will(text, &options)),
-            user_name: None,
-            password: None,
+            user_name: options.get("login").map(|login| login_of(login).0.to_owned()),
+            password: options.get("login").and_then(|login| login_of(login).1).map(Secret::new),
         };
-        let id = self.engine.connect();
+        let id = self.engine.connect_with(options.get("cert"));
         let client = Client { id, version, open: true, input: BytesMut::new() };
         self.clients.insert(name.to_owned(), client);
         self.send(name, &Packet::Connect(Box::new(connect)));
@@ -199,6 +205,11 @@ impl Stage {
                 return self.engine.alarm(Alarms { disk, memory });
             }
             "restart" => return self.engine.restart(),
+            "refused" => {
+                let count = std::mem::take(&mut self.engine.meter.refused);
+                return writeln!(self.notes, "refused {count}").unwrap();
+            }
+            _ if self.administer(verb, rest) => return,
             _ => {}
         }
         let (name, rest) = (rest[0], &rest[1..]);
@@ -253,9 +264,36 @@ impl Stage {
         }
     }
 
+    /// Users, rules and topics. False if the verb is about none of them.
+    fn administer(&mut self, verb: &str, words: &[&str]) -> bool {
+        let name = || words[0].to_owned();
+        let command = match verb {
+            "adduser" => {
+                self.engine.passwords.insert(name(), words[1].to_owned());
+                administration::add_user(words[0], words[1])
+            }
+            "deluser" => AccessCommand::DeleteUser { name: name() },
+            "password" => {
+                self.engine.passwords.insert(name(), words[1].to_owned());
+                administration::set_password(words[0], words[1])
+            }
+            "permit" => administration::permit(words[0], &words[1..]),
+            "permitkeys" => administration::permit_keys(words[0], &words[1..]),
+            "forbid" => AccessCommand::ClearPermissions { user: name(), namespace: NAMESPACE },
+            "rule" => administration::rule(words),
+            "topic" => {
+                self.engine.command(administration::create_topic(words[0]));
+                return true;
+            }
+            _ => return false,
+        };
+        self.engine.change(command);
+        true
+    }
+
     /// What every client was sent since the last call.
     fn transcript(&mut self) -> String {
-        let mut text = String::new();
+        let mut text = std::mem::take(&mut self.notes);
         for (name, client) in &mut self.clients {
             client.input.extend_from_slice(&self.engine.take(client.id));
             let decoder = Decoder::new(client.version, 1 << 28);
@@ -269,6 +307,14 @@ impl Stage {
             }
         }
         text
+    }
+}
+
+/// `name` or `name:password`; a prefix for a virtual host is part of the name.
+fn login_of(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((name, password)) => (name, Some(password)),
+        None => (text, None),
     }
 }
 
@@ -350,7 +396,7 @@ fn describe(packet: &Packet) -> String {
 
 /// Runs one script and gives it back with the transcripts that came out.
 fn run(script: &str) -> String {
-    let mut stage = Stage { engine: Engine::new(), clients: BTreeMap::new() };
+    let mut stage = Stage { engine: Engine::new(), clients: BTreeMap::new(), notes: String::new() };
     let mut text = String::new();
     let mut in_transcript = false;
     for line in script.lines() {

@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Stop = 7,
     Notes = 8,
     Sync = 9,
+    Login = 10,
+    Revoke = 11,
 }
 
 const KIND_SHIFT: u32 = 56;
@@ -35,6 +37,8 @@ pub(super) fn kind_of(token: Token) -> (Kind, u64) {
         7 => Kind::Stop,
         8 => Kind::Notes,
         9 => Kind::Sync,
+        10 => Kind::Login,
+        11 => Kind::Revoke,
         _ => Kind::Ignored,
     };
     (kind, token & ((1 << KIND_SHIFT) - 1))

@@ -28,6 +28,7 @@ pub fn merge_meter(sum: &mut Meter, other: &Meter) {
     sum.dropped_no_space += other.dropped_no_space;
     sum.dropped_backlog_full += other.dropped_backlog_full;
     sum.dropped_undeliverable += other.dropped_undeliverable;
+    sum.refused += other.refused;
     sum.evicted += other.evicted;
     sum.blocked += other.blocked;
     sum.violations += other.violations;
@@ -77,6 +78,11 @@ const FAMILIES: &[Family] = &[
         name: "koine_protocol_violations_total",
         help: "Peers that broke their protocol.",
         read: |meter| meter.violations,
+    },
+    Family {
+        name: "koine_refused_total",
+        help: "Operations and messages refused for lack of permission.",
+        read: |meter| meter.refused,
     },
     Family {
         name: "koine_publishers_blocked_total",
