@@ -9,6 +9,8 @@
 mod deliver;
 #[cfg(test)]
 mod engine;
+#[cfg(test)]
+mod login_tests;
 mod rights;
 #[cfg(test)]
 mod script;
@@ -103,7 +105,7 @@ pub struct MqttSession {
     /// Who it is; nobody in particular on a node without users.
     pub(crate) principal: Principal,
     /// A login by AUTH, the first or another one.
-    pub(crate) login: Option<Box<Login>>,
+    pub(crate) login: Option<Login>,
     /// It gave a user name, which may be wrong.
     pub(crate) is_named: bool,
     pub(crate) blocked: Option<Blocked>,
@@ -680,7 +682,7 @@ impl Session for MqttSession {
             Phase::AwaitConnect | Phase::Authenticating => true,
             Phase::Connected => {
                 self.blocked.is_none()
-                    && !matches!(self.login.as_deref(), Some(Login::Checking { .. }))
+                    && !self.login.as_ref().is_some_and(Login::is_checked)
                     && !self.parked
                     && !self.retained.is_full()
                     && self.incoming.bytes() < self.publish_bytes_max

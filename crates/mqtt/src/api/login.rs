@@ -14,11 +14,26 @@ const VHOST_PREFIX: &str = "/:";
 
 /// An enhanced login on its way.
 #[derive(Debug)]
-pub(crate) enum Login {
+pub(crate) struct Login {
+    mechanism: Mechanism,
+    /// Of the user when the login began, if there was one.
+    generation: Option<u64>,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
     /// The client is to prove that it knows the password.
-    Challenged { mechanism: Mechanism, exchange: ServerExchange, generation: Option<u64> },
-    /// With the engine. `answer` is what proves to the client that we know it, too.
-    Checking { mechanism: Mechanism, answer: String, generation: Option<u64> },
+    Challenged(Box<ServerExchange>),
+    /// With the engine, and what proves to the client that we know it, too.
+    Checking(String),
+}
+
+impl Login {
+    /// Nothing more is read until the engine has answered.
+    pub fn is_checked(&self) -> bool {
+        matches!(self.step, Step::Checking(_))
+    }
 }
 
 /// The user that TLS has verified.
@@ -107,10 +122,7 @@ impl MqttSession {
 
     /// AUTH: a step of the login, or of one more during the connection (§3.15).
     pub(crate) fn on_auth(&mut self, auth: &Auth, ctx: &mut Context<'_>) -> Result<(), End> {
-        let known = match self.login.as_deref() {
-            Some(Login::Challenged { mechanism, .. }) => Some(*mechanism),
-            _ => self.client.mechanism,
-        };
+        let known = self.login.as_ref().map(|login| login.mechanism).or(self.client.mechanism);
         let mechanism = known.ok_or(Violation::UnexpectedPacket)?;
         let (method, data) = method_and_data(&auth.properties);
         // The method is that of CONNECT, always (§4.12.1).
@@ -139,7 +151,8 @@ impl MqttSession {
             return Err(End::Reason(ReasonCode::NotAuthorized));
         }
         let generation = access.user(exchange.user()).map(|user| user.generation);
-        self.login = Some(Box::new(Login::Challenged { mechanism, exchange, generation }));
+        let step = Step::Challenged(Box::new(exchange));
+        self.login = Some(Login { mechanism, generation, step });
         self.send_auth(ReasonCode::ContinueAuthentication, mechanism, &server_first, ctx);
         Ok(())
     }
@@ -147,14 +160,15 @@ impl MqttSession {
     /// The client's last message. Right or wrong, the engine says so, and not sooner than it does to
     /// others.
     fn prove(&mut self, client_final: &[u8], ctx: &mut Context<'_>) -> Result<(), End> {
-        let login = self.login.take().map(|login| *login);
-        let Some(Login::Challenged { mechanism, exchange, generation }) = login else {
+        let Some(Login { step, .. }) = &mut self.login else {
+            return Err(Violation::UnexpectedPacket.into());
+        };
+        let Step::Challenged(exchange) = step else {
             return Err(Violation::UnexpectedPacket.into());
         };
         let outcome = exchange.finish(client_final);
         let (user, is_right) = (exchange.user().to_owned(), outcome.is_ok());
-        let answer = outcome.unwrap_or_default();
-        self.login = Some(Box::new(Login::Checking { mechanism, answer, generation }));
+        *step = Step::Checking(outcome.unwrap_or_default());
         if self.phase == Phase::Authenticating {
             self.phase = Phase::LoggingIn;
         }
@@ -180,12 +194,8 @@ impl MqttSession {
         ctx: &mut Context<'_>,
     ) -> Result<(), End> {
         let who = result.map_err(|refusal| self.login_refused(refusal, ctx))?;
-        let generation = match self.login.as_deref() {
-            Some(Login::Checking { generation, .. }) => *generation,
-            _ => Some(who.generation),
-        };
         // The password that was proven may not be the user's any more.
-        if generation != Some(who.generation) {
+        if self.login.as_ref().is_some_and(|login| login.generation != Some(who.generation)) {
             return Err(self.login_refused(LoginRefusal::Wrong, ctx));
         }
         if self.phase == Phase::LoggingIn {
@@ -195,7 +205,7 @@ impl MqttSession {
             return Err(self.login_refused(LoginRefusal::Wrong, ctx));
         }
         self.principal.generation = who.generation;
-        if let Some(Login::Checking { mechanism, answer, .. }) = self.login.take().map(|it| *it) {
+        if let Some(Login { mechanism, step: Step::Checking(answer), .. }) = self.login.take() {
             self.send_auth(ReasonCode::Success, mechanism, &answer, ctx);
         }
         Ok(())
@@ -213,13 +223,10 @@ impl MqttSession {
 
     /// What CONNACK says of an enhanced login that is through: it is, from here on.
     pub(super) fn end_login(&mut self) -> Option<(Mechanism, String)> {
-        match self.login.take().map(|login| *login) {
-            Some(Login::Checking { mechanism, answer, .. }) => {
-                self.client.mechanism = Some(mechanism);
-                Some((mechanism, answer))
-            }
-            _ => None,
-        }
+        let Login { mechanism, step, .. } = self.login.take()?;
+        let Step::Checking(answer) = step else { return None };
+        self.client.mechanism = Some(mechanism);
+        Some((mechanism, answer))
     }
 }
 

@@ -10,7 +10,7 @@ use koine_base::{ConnectionId, Rope};
 use koine_broker::overload::Alarms;
 use koine_broker::session::Session;
 
-fn connect_packet(name: &str, version: Version, clean_start: bool) -> Packet {
+pub(super) fn connect_packet(name: &str, version: Version, clean_start: bool) -> Packet {
     Packet::Connect(Box::new(Connect {
         version,
         clean_start,
@@ -23,13 +23,13 @@ fn connect_packet(name: &str, version: Version, clean_start: bool) -> Packet {
     }))
 }
 
-fn bytes_of(packet: &Packet, version: Version) -> Bytes {
+pub(super) fn bytes_of(packet: &Packet, version: Version) -> Bytes {
     let mut out = BytesMut::new();
     packet.encode(version, &mut out);
     out.freeze()
 }
 
-fn subscribe_packet(topic_filter: &str, qos: Qos) -> Packet {
+pub(super) fn subscribe_packet(topic_filter: &str, qos: Qos) -> Packet {
     Packet::Subscribe(Subscribe {
         packet_identifier: 1,
         properties: Properties::default(),
@@ -40,7 +40,12 @@ fn subscribe_packet(topic_filter: &str, qos: Qos) -> Packet {
     })
 }
 
-fn publish_bytes(topic: &str, payload: &Bytes, qos: Qos, packet_identifier: u16) -> Bytes {
+pub(super) fn publish_bytes(
+    topic: &str,
+    payload: &Bytes,
+    qos: Qos,
+    packet_identifier: u16,
+) -> Bytes {
     let frame = PublishFrame {
         version: Version::V3_1_1,
         topic: topic.as_bytes(),
