@@ -172,6 +172,10 @@ fn deliver_to_session(
     let Some(session) = metadata.session(id) else {
         return;
     };
+    // A session whose user is gone stores nothing for whoever takes the name next.
+    if !session.is_somebody(metadata.access()) {
+        return;
+    }
     if guard.is_some_and(|guard| !guard.lets_read(session)) {
         return;
     }

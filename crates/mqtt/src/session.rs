@@ -118,7 +118,7 @@ pub struct MqttSession {
     pub(crate) routes: RouteCache,
     /// Topics that it may publish under, or not.
     pub(crate) writable: Verdicts,
-    /// Likewise, that it may be sent what was kept of.
+    /// Topics that it may be sent what was kept of.
     pub(crate) readable: Verdicts,
     /// Filters that it may not subscribe to any more and that metadata has not dropped yet.
     pub(crate) revoked: BTreeSet<String>,

@@ -1,5 +1,5 @@
 //! Verdicts about topics, remembered per connection: what a client does all the time is decided once per
-//! change of metadata, not once per message. Holds answers only; asks nobody.
+//! change of users, rules or topics, not once per message. Holds answers only; asks nobody.
 
 use bytes::Bytes;
 use koine_base::checksum::crc32c;
@@ -29,8 +29,7 @@ fn slot_of(topic: &[u8]) -> usize {
 }
 
 impl Verdicts {
-    /// `version` is that of the metadata now; it grows with every change of users, rules, topics and
-    /// subscriptions.
+    /// `version` is that of the rights now ([`koine_broker::metadata::Metadata::rights_version`]).
     pub fn find(&self, topic: &[u8], version: u64) -> Option<bool> {
         let slot = self.slots.get(slot_of(topic))?.as_ref()?;
         (slot.version == version && slot.topic == topic).then_some(slot.is_allowed)

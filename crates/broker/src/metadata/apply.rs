@@ -12,6 +12,11 @@ impl Metadata {
         if !matches!(command, Command::NotePackets { .. }) {
             self.version += 1;
         }
+        let changes_rights = matches!(
+            command,
+            Command::Access(_) | Command::CreateTopic { .. } | Command::DeleteTopic { .. }
+        );
+        self.rights_version += u64::from(changes_rights);
         match command {
             Command::NodeStarted { at } => {
                 self.drop_transient(effects);

@@ -180,6 +180,7 @@ pub struct Metadata {
     by_client: BTreeMap<Name, SessionId>,
     /// Lets holders of derived data notice change.
     version: u64,
+    rights_version: u64,
     revision: u64,
 }
 
@@ -253,6 +254,12 @@ impl Metadata {
         self.version
     }
 
+    /// Grows with each change of users, rules or topics: what anybody may do to a subject, as far as it was
+    /// asked before, is void. Connections that come and go leave it alone.
+    pub fn rights_version(&self) -> u64 {
+        self.rights_version
+    }
+
     /// Grows with each applied command.
     pub fn revision(&self) -> u64 {
         self.revision
@@ -261,6 +268,7 @@ impl Metadata {
     /// This takes the place of `before`: whoever derived something from that notices.
     pub fn follow(&mut self, before: &Metadata) {
         self.version = before.version + 1;
+        self.rights_version = before.rights_version + 1;
         self.access.follow(&before.access);
     }
 

@@ -21,6 +21,12 @@ impl SubjectSession {
             client_id: Some(self.client_id.as_str().into()),
         }
     }
+
+    /// Whether there is still somebody whose it is. Without users it is everybody's.
+    pub(crate) fn is_somebody(&self, access: &Access) -> bool {
+        let user = self.user.as_deref().and_then(|name| access.user(name));
+        user.is_some() || !access.is_secured()
+    }
 }
 
 impl Metadata {
@@ -105,3 +111,6 @@ impl<'a> TopicGuard<'a> {
         members.all(|id| self.metadata.session(*id).is_some_and(|member| self.lets_read(member)))
     }
 }
+
+#[cfg(test)]
+mod tests;

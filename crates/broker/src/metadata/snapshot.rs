@@ -61,6 +61,7 @@ impl Metadata {
             streams: HashMap::new(),
             by_client: BTreeMap::new(),
             version: 0,
+            rights_version: 0,
             revision: 0,
         };
         metadata.rebuild();

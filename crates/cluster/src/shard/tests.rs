@@ -21,6 +21,7 @@ use std::rc::Rc;
 mod damage;
 mod load;
 mod logins;
+mod wills;
 
 pub(super) const NAMESPACE: NamespaceId = NamespaceId(0);
 

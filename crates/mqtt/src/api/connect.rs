@@ -209,6 +209,10 @@ impl MqttSession {
             // Another connection took the session before this one heard that it had it.
             return self.fail(End::Reason(ReasonCode::ServerUnavailable), ctx);
         }
+        if !self.may_enter(ctx) {
+            ctx.meter.refused += 1;
+            return self.fail(End::Reason(ReasonCode::NotAuthorized), ctx);
+        }
         self.phase = Phase::Connected;
         self.client.session = Some(session);
         self.start_keep_alive();

@@ -220,6 +220,22 @@ impl Engine {
         self.run();
     }
 
+    fn log_in(&mut self, id: ConnectionId, token: u64, credentials: Credentials) {
+        let result = self.authenticate(credentials);
+        let event = (id, Event::Authenticated { token, result });
+        match self.hold_logins {
+            true => self.held_logins.push(event),
+            false => self.events.push_back(event),
+        }
+    }
+
+    fn retained_page(&self, filter: &str) -> RetainedPage {
+        let filter = TopicFilter::parse(filter).expect("checked at SUBSCRIBE");
+        let all = self.retained.values();
+        let messages = all.filter(|it| filter.matches(&it.topic)).cloned().collect();
+        RetainedPage { messages, rest: None }
+    }
+
     fn authenticate(&self, credentials: Credentials) -> Result<Principal, LoginRefusal> {
         if let Some(refusal) = self.login_refusal {
             return Err(refusal);
@@ -509,13 +525,8 @@ impl Engine {
                 Event::Published { token, result: Ok(()) }
             }
             Request::Authenticate { token, credentials, .. } => {
-                let result = self.authenticate(credentials);
-                let event = Event::Authenticated { token, result };
-                if self.hold_logins {
-                    self.held_logins.push((id, event));
-                    return;
-                }
-                event
+                self.log_in(id, token, credentials);
+                return;
             }
             Request::Attach { token, attach } => self.attach(id, token, attach),
             Request::Credit { stream, consumer, add } => {
@@ -550,11 +561,7 @@ impl Engine {
                 Event::Retained { token, result: Err(Refusal::NotLeader) }
             }
             Request::Retained { token, filter, .. } => {
-                let all = self.retained.values();
-                let filter = TopicFilter::parse(&filter).expect("checked at SUBSCRIBE");
-                let messages = all.filter(|it| filter.matches(&it.topic)).cloned().collect();
-                let page = RetainedPage { messages, rest: None };
-                Event::Retained { token, result: Ok(page) }
+                Event::Retained { token, result: Ok(self.retained_page(&filter)) }
             }
             other => panic!("an MQTT session does not ask for {other:?}"),
         };

@@ -19,7 +19,7 @@ impl MqttSession {
         if !ctx.metadata.access().is_secured() {
             return Ok(true);
         }
-        let version = ctx.metadata.version();
+        let version = ctx.metadata.rights_version();
         if let Some(is_allowed) = self.writable.find(topic, version) {
             return Ok(is_allowed);
         }
@@ -43,12 +43,15 @@ impl MqttSession {
         if !ctx.metadata.access().is_secured() {
             return true;
         }
-        let version = ctx.metadata.version();
-        if let Some(is_allowed) = self.readable.find(topic, version) {
-            return is_allowed;
+        let version = ctx.metadata.rights_version();
+        if self.readable.find(topic, version).is_some() {
+            return true;
         }
         let is_allowed = self.decide_receive(topic, ctx);
-        self.readable.remember(topic, version, is_allowed);
+        // The next subscription may bring what is refused now.
+        if is_allowed {
+            self.readable.remember(topic, version, true);
+        }
         is_allowed
     }
 
@@ -126,14 +129,11 @@ impl MqttSession {
         self.revoked.retain(|topic_filter| {
             session.is_some_and(|session| session.subscriptions.contains_key(topic_filter))
         });
-        self.readable.clear();
     }
 
     /// The client subscribes again, and may.
     pub(crate) fn not_revoked(&mut self, topic_filter: &str) {
-        if self.revoked.remove(topic_filter) {
-            self.readable.clear();
-        }
+        self.revoked.remove(topic_filter);
     }
 
     pub(crate) fn may_enter(&self, ctx: &Context<'_>) -> bool {

@@ -9,13 +9,18 @@ use std::net::IpAddr;
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-fn change(node: &mut Node<'_>, client: &Client, command: AccessCommand) {
+pub(super) fn change(node: &mut Node<'_>, client: &Client, command: AccessCommand) {
     let request = Request::Propose { token: 1, command: Command::Access(Box::new(command)) };
     let events = node.ask(client, request);
     assert!(matches!(events[..], [Event::Proposed { result: Ok(_), .. }]), "{events:?}");
 }
 
-fn add_user(node: &mut Node<'_>, client: &Client, name: &str, connections_max: Option<u32>) {
+pub(super) fn add_user(
+    node: &mut Node<'_>,
+    client: &Client,
+    name: &str,
+    connections_max: Option<u32>,
+) {
     let verifiers = Verifiers::of_password(&Secret::new("right"), &mut SecretRng::new(&[1; 32]));
     let limits = UserLimits { connections_max, channels_max: None };
     let user = User { verifiers, limits, ..User::default() };
