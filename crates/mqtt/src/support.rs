@@ -53,7 +53,7 @@ pub const FEATURES: &[Feature] = &[
     yes("PINGREQ", ALL, ""),
     yes("PINGRESP", ALL, ""),
     yes("DISCONNECT", ALL, "with a reason code from the server in version 5"),
-    not_yet("AUTH", V5, "CONNACK 0x8C to an authentication method, DISCONNECT 0x82 to AUTH"),
+    yes("AUTH", V5, "also to log in again during a connection; none without users"),
     yes("Payload Format Indicator", V5, "forwarded; the payload is not checked against it"),
     yes("Message Expiry Interval", V5, "counts down while a message waits, retained or not"),
     yes("Content Type", V5, "forwarded unaltered"),
@@ -63,8 +63,12 @@ pub const FEATURES: &[Feature] = &[
     yes("Session Expiry Interval", V5, "in CONNECT and DISCONNECT"),
     yes("Assigned Client Identifier", V5, ""),
     yes("Server Keep Alive", V5, "if the limit `keep_alive_seconds_max` is set"),
-    not_yet("Authentication Method", V5, "CONNACK 0x8C"),
-    not_yet("Authentication Data", V5, "CONNACK 0x8C"),
+    yes(
+        "Authentication Method",
+        V5,
+        "`SCRAM-SHA-256`, `SCRAM-SHA-512`; CONNACK 0x8C to others, and to all without users",
+    ),
+    yes("Authentication Data", V5, "the messages of RFC 5802"),
     yes("Request Problem Information", V5, "reason strings only if wanted"),
     yes("Will Delay Interval", V5, ""),
     not_yet("Request Response Information", V5, "no response information, as the protocol permits"),
@@ -93,7 +97,8 @@ pub const FEATURES: &[Feature] = &[
     yes("Shared subscriptions", ALL, "`$share/name/filter`, also before version 5"),
     yes("No Local", V5, ""),
     yes("WebSocket", LATER, "on the same port; sub-protocol `mqtt`"),
-    not_yet("User name and password", ALL, "any are accepted"),
+    yes("User name and password", ALL, "any are accepted on a node without users"),
+    yes("Permissions", ALL, "for publishing, subscribing, wills and what is delivered"),
     not_yet("$SYS topics", ALL, "nothing is published there"),
 ];
 
@@ -135,6 +140,6 @@ mod tests {
         for name in NAMES {
             assert!(rows.contains(name), "{name}");
         }
-        assert_eq!(rows.len(), 15 + NAMES.len() + 10);
+        assert_eq!(rows.len(), 15 + NAMES.len() + 11);
     }
 }
