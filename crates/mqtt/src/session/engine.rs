@@ -77,6 +77,9 @@ pub struct Engine {
     /// Logins are not answered, until [`Self::answer_logins`].
     pub hold_logins: bool,
     held_logins: Vec<(ConnectionId, Event)>,
+    /// Commands are not applied, until [`Self::release_commands`].
+    pub hold_commands: bool,
+    held_commands: Vec<(ConnectionId, u64, Command)>,
     /// Publishes are not answered: a slow disk.
     pub hold_publishes: bool,
     /// Another node leads group 0 by now, or may.
@@ -125,6 +128,8 @@ impl Engine {
             login_refusal: None,
             hold_logins: false,
             held_logins: Vec::new(),
+            hold_commands: false,
+            held_commands: Vec::new(),
             hold_publishes: false,
             is_deposed: false,
             now: Now { moment: Moment(1_000_000), wall: Timestamp(1_700_000_000_000) },
@@ -217,6 +222,14 @@ impl Engine {
     pub fn answer_logins(&mut self) {
         self.hold_logins = false;
         self.events.extend(std::mem::take(&mut self.held_logins));
+        self.run();
+    }
+
+    pub fn release_commands(&mut self) {
+        self.hold_commands = false;
+        for (id, token, command) in std::mem::take(&mut self.held_commands) {
+            self.propose(id, token, command);
+        }
         self.run();
     }
 
@@ -500,15 +513,22 @@ impl Engine {
         stream.records.push(all.next().expect("one record").expect("well-formed"));
     }
 
+    fn propose(&mut self, id: ConnectionId, token: u64, command: Command) {
+        if self.hold_commands {
+            return self.held_commands.push((id, token, command));
+        }
+        // The answer comes before what the command does to others.
+        let position = self.events.len();
+        let result = match command {
+            Command::Unsubscribe { .. } if self.is_deposed => Err(Refusal::NotLeader),
+            command => self.apply(command),
+        };
+        self.events.insert(position, (id, Event::Proposed { token, result }));
+    }
+
     fn perform(&mut self, id: ConnectionId, request: Request) {
         let event = match request {
-            Request::Propose { token, command } => {
-                // The answer comes before what the command does to others.
-                let position = self.events.len();
-                let result = self.apply(command);
-                self.events.insert(position, (id, Event::Proposed { token, result }));
-                return;
-            }
+            Request::Propose { token, command } => return self.propose(id, token, command),
             Request::Publish { token, content, route, once: _ }
                 if self.alarms.disk && !(route.streams.is_empty() && route.backlogs.is_empty()) =>
             {

@@ -406,6 +406,114 @@ fn passwords_do_not_print() {
     }
 }
 
+/// A client of version 5 that has logged in and subscribed to `filter`, and nothing else to read.
+fn subscriber(engine: &mut Engine, filter: &str, qos: Qos) -> ConnectionId {
+    let id = engine.connect();
+    send(engine, id, V5, &with_password("sub", V5, "alice", "right"));
+    send(engine, id, V5, &subscribe_packet(filter, qos));
+    take(engine, id, V5);
+    id
+}
+
+fn publisher(engine: &mut Engine) -> ConnectionId {
+    let id = engine.connect();
+    let version = Version::V3_1_1;
+    send(engine, id, version, &with_password("pub", version, "bob", "right"));
+    engine.take(id);
+    id
+}
+
+/// The filter is dropped by group 0, later; nothing of it is delivered from the change of the rules on.
+#[test]
+fn what_is_revoked_stops_before_metadata_has_dropped_it() {
+    for (filter, qos) in [
+        ("a", Qos::AtMostOnce),
+        ("a", Qos::AtLeastOnce),
+        ("a", Qos::ExactlyOnce),
+        ("$share/g/a", Qos::AtLeastOnce),
+    ] {
+        let mut engine = engine_with(&[("alice", "right"), ("bob", "right")]);
+        let id = subscriber(&mut engine, filter, qos);
+        let publisher = publisher(&mut engine);
+        let publish = publish_bytes("a", &Bytes::from_static(b"x"), qos, 1);
+        engine.send(publisher, &publish);
+        assert_eq!(take(&mut engine, id, V5).len(), 1, "{filter} {qos:?}");
+        engine.hold_commands = true;
+        engine.change(administration::permit_keys("alice", &[".*", "^b"]));
+        let publish = publish_bytes("a", &Bytes::from_static(b"x"), qos, 2);
+        engine.send(publisher, &publish);
+        assert!(take(&mut engine, id, V5).is_empty(), "{filter} {qos:?}");
+        engine.release_commands();
+        assert!(take(&mut engine, id, V5).is_empty(), "{filter} {qos:?}");
+        assert!(engine.is_open(id));
+        // Likewise for a right that is there again in the meantime.
+        engine.change(administration::permit_keys("alice", &[".*", ".*"]));
+        engine.hold_commands = true;
+        engine.change(administration::permit_keys("alice", &[".*", "^b"]));
+        engine.change(administration::permit_keys("alice", &[".*", ".*"]));
+        send(&mut engine, id, V5, &subscribe_packet(filter, qos));
+        engine.release_commands();
+        take(&mut engine, id, V5);
+        let publish = publish_bytes("a", &Bytes::from_static(b"x"), qos, 3);
+        engine.send(publisher, &publish);
+        let last = take(&mut engine, id, V5).pop();
+        assert!(matches!(last, Some(Packet::Publish(_))), "{filter} {qos:?}: {last:?}");
+    }
+}
+
+#[test]
+fn a_subscription_that_is_granted_too_late_is_refused() {
+    for filter in ["a", "$share/g/a"] {
+        let mut engine = engine_with(&[("alice", "right"), ("bob", "right")]);
+        let id = subscriber(&mut engine, "b", Qos::AtLeastOnce);
+        engine.hold_commands = true;
+        send(&mut engine, id, V5, &subscribe_packet(filter, Qos::AtLeastOnce));
+        engine.change(administration::permit_keys("alice", &[".*", "^b"]));
+        engine.release_commands();
+        let Packet::Suback(suback) = take_one(&mut engine, id) else { panic!("an answer") };
+        assert_eq!(suback.reasons, [ReasonCode::NotAuthorized], "{filter}");
+        let session = engine.session(id).client.session.expect("open");
+        let session = engine.metadata.session(session).expect("open");
+        assert_eq!(session.subscriptions.keys().collect::<Vec<_>>(), ["b"]);
+    }
+}
+
+#[test]
+fn who_cannot_be_unsubscribed_is_sent_away() {
+    let mut engine = engine_with(&[("alice", "right"), ("bob", "right")]);
+    let id = subscriber(&mut engine, "a", Qos::AtLeastOnce);
+    engine.is_deposed = true;
+    engine.change(administration::permit_keys("alice", &[".*", "^b"]));
+    assert!(!engine.is_open(id));
+}
+
+/// What was in the member's hands and not sent goes to a member who may have it.
+#[test]
+fn a_shared_delivery_that_was_not_sent_goes_to_another_member() {
+    let mut engine = engine_with(&[("alice", "right"), ("bob", "right")]);
+    let id = engine.connect();
+    let mut connect = connect("sub", V5);
+    connect.properties = [Property::ReceiveMaximum(1)].into_iter().collect();
+    connect.user_name = Some("alice".to_owned());
+    connect.password = Some(Secret::new("right"));
+    send(&mut engine, id, V5, &Packet::Connect(Box::new(connect)));
+    send(&mut engine, id, V5, &subscribe_packet("$share/g/a", Qos::AtLeastOnce));
+    send(&mut engine, id, V5, &subscribe_packet("b", Qos::AtLeastOnce));
+    take(&mut engine, id, V5);
+    let bob = publisher(&mut engine);
+    // The first leaves no room for the second.
+    engine.send(bob, &publish_bytes("b", &Bytes::new(), Qos::AtLeastOnce, 1));
+    engine.send(bob, &publish_bytes("a", &Bytes::new(), Qos::AtLeastOnce, 2));
+    assert_eq!(take(&mut engine, id, V5).len(), 1);
+    let version = Version::V3_1_1;
+    send(&mut engine, bob, version, &subscribe_packet("$share/g/a", Qos::AtMostOnce));
+    engine.take(bob);
+    engine.change(administration::permit_keys("alice", &[".*", "^b"]));
+    let seen = take(&mut engine, bob, version);
+    assert!(matches!(&seen[..], [Packet::Publish(it)] if it.topic() == b"a"), "{seen:?}");
+    assert!(take(&mut engine, id, V5).is_empty());
+}
+
 /// What one user may do, as the table has it.
 #[derive(Clone, Copy)]
 struct Role {
