@@ -155,7 +155,7 @@ impl Node {
             Protocol::Kafka => Box::new(koine_kafka::KafkaSession::new(peer, 9)),
             Protocol::Amqp091 => {
                 let now = self.now.moment;
-                Box::new(koine_amqp::v091::AmqpSession::new(now, &self.limits))
+                Box::new(koine_amqp::v091::AmqpSession::new(&peer, now, &self.limits))
             }
             _ => Box::new(koine_mqtt::MqttSession::new(peer)),
         };

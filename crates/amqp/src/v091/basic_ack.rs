@@ -61,9 +61,10 @@ impl AmqpSession {
         let from_consumers = u32::try_from(from_consumers).unwrap_or(u32::MAX);
         channel.consumer_unacked = channel.consumer_unacked.saturating_sub(from_consumers);
         for lease in leases.drain(..) {
-            self.settling.add(lease.stream, lease.consumer, settlement, lease.offset);
-            if lease.consumer != puller {
-                self.consumer_settled(lease.consumer, ctx);
+            if lease.consumer == puller {
+                self.settling.add(lease.stream, puller, settlement, lease.offset);
+            } else {
+                self.consumer_settled(lease, settlement, ctx);
             }
         }
         self.settled = leases;

@@ -5,6 +5,7 @@
 //! client's prefetch allows; what its limits over several streams or consumers do not allow yet is
 //! held back here.
 
+use super::access::Thing;
 use super::arguments;
 use super::channel::{Held, Lease};
 use super::error::{ReplyCode, Violation};
@@ -18,6 +19,7 @@ use super::waiting::{Answer, RefusedMethod, Then};
 use super::wire::ShortString;
 use super::{names, text};
 use koine_base::StreamId;
+use koine_broker::access::Action;
 use koine_broker::metadata::Refusal;
 use koine_broker::session::{Attach, ConsumerId, Context, Delivery, Request, Settlement};
 
@@ -55,6 +57,15 @@ struct Part {
 impl Consumer {
     pub(super) fn streams(&self) -> impl Iterator<Item = StreamId> + '_ {
         self.parts.iter().map(|part| part.stream)
+    }
+
+    pub(super) fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    /// consume-ok is sent, and it was not cancelled.
+    pub(super) fn is_running(&self) -> bool {
+        self.started && !self.stopped
     }
 
     /// How many deliveries each stream should have granted. `shared`: the channel's limit for all its
@@ -126,11 +137,11 @@ impl AmqpSession {
             prefetch => u32::from(prefetch),
         };
         let queue = self.queue_name(number, &consume.queue, ID)?;
-        let streams = self.queue_streams(&queue, ID, ctx)?;
+        let streams = self.queue_streams(Action::Read, &queue, ID, ctx)?;
         let what = text::queue(&queue, &self.vhost);
         arguments::CONSUMER.check(&consume.arguments, &what, ID)?;
         let tag = match tag {
-            "" => names::generated("amq.ctag-", ctx.rng),
+            "" => names::generated("amq.ctag-", ctx.secret_rng),
             given => given.to_owned(),
         };
         self.next_consumer += 1;
@@ -153,7 +164,7 @@ impl AmqpSession {
         let consumer = Consumer {
             channel: number,
             tag: ShortString::truncated(&tag),
-            queue,
+            queue: queue.clone(),
             no_ack: consume.no_ack,
             limit,
             unacked: 0,
@@ -166,7 +177,7 @@ impl AmqpSession {
         if let Some(channel) = self.channel(number) {
             channel.tags.insert(tag, id);
         }
-        let then = Then::Consumed { consumer: id, no_wait: consume.no_wait };
+        let then = Then::Consumed { consumer: id, queue, no_wait: consume.no_wait };
         self.wait(number, then, requests, tokens, ctx);
         Ok(())
     }
@@ -174,26 +185,31 @@ impl AmqpSession {
     pub(super) fn consumed(
         &mut self,
         number: u16,
-        id: ConsumerId,
+        (id, queue): (ConsumerId, &str),
         no_wait: bool,
         answers: Vec<Result<Answer, Refusal>>,
         ctx: &mut Context<'_>,
     ) -> Result<(), Violation> {
+        const ID: MethodId = BasicConsume::ID;
+        let what = text::queue(queue, &self.vhost);
         let refusal = answers.into_iter().find_map(Result::err);
+        // The right to the queue may have gone while it came, and so may the queue.
+        let started = match refusal {
+            Some(refusal) => Err(exclusive_use(refusal, &what, ID)),
+            None => self.permit(Action::Read, Thing::Queue(queue), ID, ctx),
+        };
+        if started.is_err() {
+            self.end_consumer(id, None, ctx);
+            return started;
+        }
         let Some(consumer) = self.consumers.get_mut(&id) else {
-            // Its queue went while it came.
-            return Ok(());
+            return Err(exclusive_use(Refusal::NotFound, &what, ID));
         };
-        let Some(refusal) = refusal else {
-            consumer.started = true;
-            let consumer_tag = consumer.tag.clone();
-            self.credit_due.push(id);
-            self.reply_unless(no_wait, number, BasicConsumeOk { consumer_tag }, ctx);
-            return Ok(());
-        };
-        let what = text::queue(&consumer.queue, &self.vhost);
-        self.end_consumer(id, None, ctx);
-        Err(exclusive_use(refusal, &what, BasicConsume::ID))
+        consumer.started = true;
+        let consumer_tag = consumer.tag.clone();
+        self.credit_due.push(id);
+        self.reply_unless(no_wait, number, BasicConsumeOk { consumer_tag }, ctx);
+        Ok(())
     }
 
     /// Forgets a consumer that the broker may still know in its streams, but for `gone`.
@@ -219,12 +235,21 @@ impl AmqpSession {
         stream: StreamId,
         ctx: &mut Context<'_>,
     ) {
+        self.take_away(id, Some(stream), ctx);
+    }
+
+    /// Its user may no longer read the queue: it gets nothing more, and what it has goes back.
+    pub(super) fn revoke_consumer(&mut self, id: ConsumerId, ctx: &mut Context<'_>) {
+        self.take_away(id, None, ctx);
+    }
+
+    fn take_away(&mut self, id: ConsumerId, gone: Option<StreamId>, ctx: &mut Context<'_>) {
         let Some(consumer) = self.consumers.get(&id) else {
             return;
         };
         let (number, consumer_tag) = (consumer.channel, consumer.tag.clone());
-        let notify = self.wants_cancel_notify && consumer.started && !consumer.stopped;
-        self.end_consumer(id, Some(stream), ctx);
+        let notify = self.wants_cancel_notify && consumer.is_running();
+        self.end_consumer(id, gone, ctx);
         if notify {
             self.reply(number, BasicCancel { consumer_tag, no_wait: true }, ctx);
         }
@@ -252,25 +277,19 @@ impl AmqpSession {
         let requests = requests
             .map(|(stream, token)| Request::Stop { token: *token, stream: *stream, consumer: id })
             .collect();
-        let then = Then::Cancelled { consumer: id, no_wait: cancel.no_wait };
+        let consumer_tag = cancel.consumer_tag.detached();
+        let then = Then::Cancelled { consumer: id, consumer_tag, no_wait: cancel.no_wait };
         self.wait(number, then, requests, tokens, ctx);
         Ok(())
     }
 
     /// The broker gives the consumer nothing more. What the client has may still be settled.
-    pub(super) fn cancelled(
-        &mut self,
-        number: u16,
-        id: ConsumerId,
-        no_wait: bool,
-        ctx: &mut Context<'_>,
-    ) {
+    pub(super) fn cancelled(&mut self, number: u16, id: ConsumerId, ctx: &mut Context<'_>) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
         };
         consumer.stopped = true;
         consumer.held = 0;
-        let consumer_tag = consumer.tag.clone();
         let unacked = consumer.unacked;
         let settling = &mut self.settling;
         if let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) {
@@ -285,7 +304,6 @@ impl AmqpSession {
         if unacked == 0 {
             self.end_consumer(id, None, ctx);
         }
-        self.reply_unless(no_wait, number, BasicCancelOk { consumer_tag }, ctx);
     }
 
     pub(super) fn deliveries(
@@ -398,7 +416,7 @@ impl AmqpSession {
             let Some(consumer) = self.consumers.get_mut(&id) else {
                 continue;
             };
-            if !consumer.started || consumer.stopped {
+            if !consumer.is_running() {
                 continue;
             }
             let channel = self.channels.get(usize::from(consumer.channel));
@@ -418,11 +436,19 @@ impl AmqpSession {
         self.credit_due = due;
     }
 
-    /// The client has settled what a consumer had delivered.
-    pub(super) fn consumer_settled(&mut self, id: ConsumerId, ctx: &mut Context<'_>) {
+    /// The client has settled what a consumer had delivered. Of one that was taken away nothing is left
+    /// to settle: it has gone back already.
+    pub(super) fn consumer_settled(
+        &mut self,
+        lease: Lease,
+        settlement: Settlement,
+        ctx: &mut Context<'_>,
+    ) {
+        let id = lease.consumer;
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
         };
+        self.settling.add(lease.stream, id, settlement, lease.offset);
         consumer.unacked = consumer.unacked.saturating_sub(1);
         if consumer.stopped && consumer.unacked == 0 {
             self.end_consumer(id, None, ctx);

@@ -1,5 +1,6 @@
 //! `basic.get`: one message, if there is one.
 
+use super::access::Thing;
 use super::basic_consume::exclusive_use;
 use super::channel::Lease;
 use super::error::Violation;
@@ -10,6 +11,7 @@ use super::shown::Shown;
 use super::text;
 use super::waiting::{Answer, Then};
 use koine_base::StreamId;
+use koine_broker::access::Action;
 use koine_broker::metadata::Refusal;
 use koine_broker::session::{Context, Delivery, Request, Settlement};
 
@@ -31,7 +33,7 @@ impl AmqpSession {
         ctx: &mut Context<'_>,
     ) -> Result<(), Violation> {
         let queue = self.queue_name(number, &get.queue, BasicGet::ID)?;
-        let mut others = self.queue_streams(&queue, BasicGet::ID, ctx)?;
+        let mut others = self.queue_streams(Action::Read, &queue, BasicGet::ID, ctx)?;
         others.reverse();
         let Some(stream) = others.pop() else {
             self.reply(number, BasicGetEmpty::default(), ctx);
@@ -64,6 +66,11 @@ impl AmqpSession {
             let what = text::queue(&get.queue, &self.vhost);
             exclusive_use(refusal, &what, BasicGet::ID)
         })?;
+        let is_consumed = get.no_ack && matches!(answer, Answer::Pulled(Some(_)));
+        if !is_consumed {
+            // The right to it may have gone meanwhile; what was taken goes back with the channel.
+            self.permit(Action::Read, Thing::Queue(&get.queue), BasicGet::ID, ctx)?;
+        }
         if let Answer::Pulled(Some((delivery, ready_count))) = answer {
             self.pulled(number, get, &delivery, ready_count, ctx);
             return Ok(());

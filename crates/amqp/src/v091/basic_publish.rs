@@ -1,6 +1,7 @@
 //! `basic.publish`: checks, routing, the way to the broker, returns and confirms. Per message nothing
 //! is allocated beyond references, while a client keeps to one exchange and key.
 
+use super::access::Thing;
 use super::arguments::texts_of_array;
 use super::content::BasicProperties;
 use super::error::{ReplyCode, Violation};
@@ -14,8 +15,10 @@ use super::text;
 use super::wire::ShortString;
 use bytes::{Bytes, BytesMut};
 use koine_base::Moment;
+use koine_broker::access::Action;
 use koine_broker::limits::Limits;
 use koine_broker::message::{Content, Origin};
+use koine_broker::metadata::ExchangeKind;
 use koine_broker::publish::{to_exchange, Publisher};
 use koine_broker::router::Matches;
 use koine_broker::session::{Context, Request, Route, Token};
@@ -33,15 +36,60 @@ const EXPIRATION_MS_MAX: u64 = u32::MAX as u64;
 pub(super) struct Publishing {
     matches: Matches,
     envelopes: BytesMut,
-    last: Option<LastRoute>,
+    recent: Recent,
 }
 
-/// Where the last publish went; good as long as the metadata has not changed.
-struct LastRoute {
+/// Addresses that a connection published to last.
+const RECENT_MAX: usize = 8;
+
+/// What was found out about the addresses of the last publishes; good as long as the metadata (users and
+/// rules are part of it) has not changed.
+#[derive(Default)]
+struct Recent {
     version: u64,
+    /// Latest used first.
+    addresses: Vec<Address>,
+}
+
+/// An exchange and key that the user may publish to.
+struct Address {
     exchange: ShortString,
     routing_key: ShortString,
-    route: Route,
+    /// Where it leads; `None` if headers or the record's key matter.
+    route: Option<Route>,
+}
+
+impl Recent {
+    fn find(&mut self, publish: &BasicPublish, version: u64) -> Option<&Address> {
+        if self.version != version {
+            self.version = version;
+            self.addresses.clear();
+        }
+        let is_it = |address: &Address| {
+            address.routing_key == publish.routing_key && address.exchange == publish.exchange
+        };
+        let at = self.addresses.iter().position(is_it)?;
+        self.addresses[..=at].rotate_right(1);
+        self.addresses.first()
+    }
+
+    /// Right after [`Self::find`], which has found it or not (`is_known`).
+    fn keep(&mut self, publish: &BasicPublish, is_known: bool, route: Option<Route>) {
+        if is_known {
+            if let Some(first) = self.addresses.first_mut().filter(|_| route.is_some()) {
+                first.route = route;
+            }
+            return;
+        }
+        self.addresses.truncate(RECENT_MAX - 1);
+        let address = Address {
+            // Copies: a slice would keep its whole receive buffer.
+            exchange: publish.exchange.detached(),
+            routing_key: publish.routing_key.detached(),
+            route,
+        };
+        self.addresses.insert(0, address);
+    }
 }
 
 pub(super) fn check_size(size: u64, limits: &Limits) -> Result<(), Violation> {
@@ -69,10 +117,19 @@ impl AmqpSession {
         self.alarm.has_published = true;
         ctx.meter.messages_in += 1;
         ctx.meter.message_bytes_in += body.len() as u64;
+        let known = self.publishing.recent.find(&publish, ctx.metadata.version());
+        let (is_known, route) = (known.is_some(), known.and_then(|address| address.route.clone()));
+        let kind = if is_known { None } else { Some(self.enter_exchange(&publish, ctx)?) };
         let parsed = properties_of(&properties)?;
-        self.check_properties(&parsed)?;
+        check_expiration(&parsed)?;
+        let copies = copies(&parsed)?;
+        self.permit_keys(&publish, kind, &copies, ctx)?;
+        self.check_user_id(&parsed, ctx)?;
         let key = record_key(&parsed);
-        let route = self.route(&publish, &parsed, key.as_deref(), ctx)?;
+        let route = match route.filter(|_| copies.is_empty() && key.is_none()) {
+            Some(route) => route,
+            None => self.route(&publish, &parsed, key.as_deref(), &copies, is_known, ctx)?,
+        };
         if route.is_empty() {
             self.unroutable(number, &publish, &properties, &body, ctx);
             return Ok(());
@@ -106,58 +163,96 @@ impl AmqpSession {
         Ok(())
     }
 
-    fn check_properties(&self, properties: &BasicProperties<'_>) -> Result<(), Violation> {
-        if let Some(user_id) = properties.user_id.filter(|id| *id != self.user.as_bytes()) {
-            let explanation = format!(
-                "user_id property set to '{}' but authenticated user was '{}'",
-                String::from_utf8_lossy(user_id),
-                self.user
-            );
-            return Err(Violation::new(ReplyCode::PreconditionFailed, &explanation, ID));
+    /// The exchange of a publish: 403 unless the user may write there, 404 if there is none. What its
+    /// keys lead to is for [`Self::permit_keys`], but for the default exchange, whose keys are names.
+    fn enter_exchange(
+        &mut self,
+        publish: &BasicPublish,
+        ctx: &Context<'_>,
+    ) -> Result<ExchangeKind, Violation> {
+        let exchange = publish.exchange.as_str();
+        match exchange {
+            "" => self.permit_name(publish.routing_key.as_bytes(), ID, ctx)?,
+            _ => self.permit(Action::Write, Thing::Exchange(exchange), ID, ctx)?,
         }
-        if let Some(expiration) = properties.expiration {
-            if expiration_ms(expiration).is_none_or(|ms| ms > EXPIRATION_MS_MAX) {
-                let explanation = format!(
-                    "invalid expiration '{}': not a number of milliseconds",
-                    String::from_utf8_lossy(expiration)
-                );
-                return Err(Violation::new(ReplyCode::PreconditionFailed, &explanation, ID));
-            }
+        let Some(spec) = ctx.metadata.exchange(self.namespace, exchange) else {
+            return Err(self.no_exchange(exchange));
+        };
+        if spec.internal {
+            let what = text::exchange(exchange, &self.vhost);
+            let explanation = format!("cannot publish to internal {what}");
+            return Err(Violation::new(ReplyCode::AccessRefused, &explanation, ID));
         }
-        Ok(())
+        Ok(spec.kind)
     }
 
+    fn no_exchange(&self, exchange: &str) -> Violation {
+        let explanation = format!("no {}", text::exchange(exchange, &self.vhost));
+        Violation::new(ReplyCode::NotFound, &explanation, ID)
+    }
+
+    /// Every key of its own. `kind`: `None` if the routing key has been judged before.
+    fn permit_keys(
+        &mut self,
+        publish: &BasicPublish,
+        kind: Option<ExchangeKind>,
+        copies: &[&[u8]],
+        ctx: &Context<'_>,
+    ) -> Result<(), Violation> {
+        let first = kind.map(|_| publish.routing_key.as_bytes());
+        if first.is_none() && copies.is_empty() || !ctx.metadata.access().is_secured() {
+            return Ok(());
+        }
+        let exchange = publish.exchange.as_str();
+        if exchange.is_empty() {
+            return copies.iter().try_for_each(|key| self.permit_name(key, ID, ctx));
+        }
+        let kind = match kind {
+            Some(kind) => kind,
+            None => self.enter_exchange(publish, ctx)?,
+        };
+        if kind != ExchangeKind::Topic {
+            return Ok(());
+        }
+        let mut keys = first.into_iter().chain(copies.iter().copied());
+        keys.try_for_each(|key| self.permit_routing_key(exchange, key, ID, ctx))
+    }
+
+    fn check_user_id(
+        &self,
+        properties: &BasicProperties<'_>,
+        ctx: &Context<'_>,
+    ) -> Result<(), Violation> {
+        let claimed = properties.user_id.filter(|id| *id != self.user.as_bytes());
+        let Some(claimed) = claimed.filter(|_| !self.is_impersonator(ctx)) else {
+            return Ok(());
+        };
+        let explanation = format!(
+            "user_id property set to '{}' but authenticated user was '{}'",
+            String::from_utf8_lossy(claimed),
+            self.user
+        );
+        Err(Violation::new(ReplyCode::PreconditionFailed, &explanation, ID))
+    }
+
+    /// Where a publish goes that the user may make. `is_known`: its address is kept already.
     fn route(
         &mut self,
         publish: &BasicPublish,
         properties: &BasicProperties<'_>,
         key: Option<&[u8]>,
+        copies: &[&[u8]],
+        is_known: bool,
         ctx: &Context<'_>,
     ) -> Result<Route, Violation> {
-        let version = ctx.metadata.version();
-        let copies = copies(properties)?;
-        let is_plain = copies.is_empty() && key.is_none();
-        if let Some(last) = self.publishing.last.as_ref().filter(|_| is_plain) {
-            if last.version == version
-                && last.exchange == publish.exchange
-                && last.routing_key == publish.routing_key
-            {
-                return Ok(last.route.clone());
-            }
-        }
         let exchange = publish.exchange.as_str();
-        let what = || text::exchange(exchange, &self.vhost);
-        let not_found = || Violation::new(ReplyCode::NotFound, &format!("no {}", what()), ID);
-        let spec = ctx.metadata.exchange(self.namespace, exchange).ok_or_else(not_found)?;
-        if spec.internal {
-            let explanation = format!("cannot publish to internal {}", what());
-            return Err(Violation::new(ReplyCode::AccessRefused, &explanation, ID));
-        }
         let publisher =
             Publisher { connection: ctx.connection, session: None, qos: 1, retain: false, key };
         let headers = TableHeaders(properties.headers.unwrap_or_default());
         let mut route = Route::default();
-        for routing_key in std::iter::once(publish.routing_key.as_bytes()).chain(copies) {
+        for routing_key in
+            std::iter::once(publish.routing_key.as_bytes()).chain(copies.iter().copied())
+        {
             let one = to_exchange(
                 ctx.metadata,
                 self.namespace,
@@ -167,17 +262,11 @@ impl AmqpSession {
                 &publisher,
                 &mut self.publishing.matches,
             );
-            merge(&mut route, one.ok_or_else(not_found)?);
+            merge(&mut route, one.ok_or_else(|| self.no_exchange(exchange))?);
         }
-        if is_plain && !self.publishing.matches.headers_asked {
-            self.publishing.last = Some(LastRoute {
-                version,
-                // Copies: a slice would keep its whole receive buffer.
-                exchange: ShortString::truncated(exchange),
-                routing_key: ShortString::truncated(publish.routing_key.as_str()),
-                route: route.clone(),
-            });
-        }
+        let is_plain = copies.is_empty() && key.is_none();
+        let is_fixed = is_plain && !self.publishing.matches.headers_asked;
+        self.publishing.recent.keep(publish, is_known, is_fixed.then(|| route.clone()));
         Ok(route)
     }
 
@@ -267,6 +356,18 @@ impl Publishing {
         envelope.encode(&mut self.envelopes);
         self.envelopes.split().freeze()
     }
+}
+
+fn check_expiration(properties: &BasicProperties<'_>) -> Result<(), Violation> {
+    let Some(expiration) = properties.expiration else { return Ok(()) };
+    if expiration_ms(expiration).is_some_and(|ms| ms <= EXPIRATION_MS_MAX) {
+        return Ok(());
+    }
+    let explanation = format!(
+        "invalid expiration '{}': not a number of milliseconds",
+        String::from_utf8_lossy(expiration)
+    );
+    Err(Violation::new(ReplyCode::PreconditionFailed, &explanation, ID))
 }
 
 /// Further routing keys (RabbitMQ's sender-selected distribution).

@@ -270,6 +270,16 @@ impl AmqpSession {
             );
             return Err(Violation::new(ReplyCode::NotAllowed, &explanation, ChannelOpen::ID));
         }
+        let user = ctx.metadata.access().user(self.who.name());
+        let allowed = user.and_then(|user| user.limits.channels_max);
+        if let Some(allowed) = allowed.filter(|max| self.channel_count >= *max as usize) {
+            let explanation = format!(
+                "number of channels opened for user '{}' has reached the maximum allowed user \
+                 limit of {allowed}",
+                self.user
+            );
+            return Err(Violation::new(ReplyCode::NotAllowed, &explanation, ChannelOpen::ID));
+        }
         let index = usize::from(number);
         if self.channels.len() <= index {
             self.channels.resize_with(index + 1, || None);

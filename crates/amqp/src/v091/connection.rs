@@ -2,24 +2,25 @@
 
 use super::error::{ReplyCode, Violation};
 use super::frame::{self, greeting, Greeting, FRAME_MIN_SIZE, PROTOCOL_HEADER};
-use super::login::{self, LoginError};
+use super::login::{self, Login, LoginError};
 use super::methods::{
     ConnectionCloseOk, ConnectionOpen, ConnectionOpenOk, ConnectionStart, ConnectionStartOk,
     ConnectionTune, ConnectionTuneOk, ConnectionUpdateSecretOk, Method,
 };
 use super::session::{AmqpSession, Stage};
 use super::table::{Table, TableBuilder, TableView, Value};
-use super::waiting::Then;
+use super::waiting::{Answer, Then};
 use super::wire::LongString;
 use bytes::{Buf, Bytes, BytesMut};
 use koine_base::Moment;
-use koine_broker::metadata::Command;
-use koine_broker::session::{Context, NodeInfo, Request};
+use koine_broker::access::{same_bytes, Principal};
+use koine_broker::metadata::{Command, Refusal};
+use koine_broker::session::{Context, Credentials, LoginRefusal, NodeInfo, Request};
 
 /// Seconds, proposed in tune as RabbitMQ does; the client's answer counts.
 const HEARTBEAT_SECONDS: u16 = 60;
 
-/// The one account until accounts are managed.
+/// The one account of a node without users.
 const USER: &str = "guest";
 const PASSWORD: &str = "guest";
 
@@ -70,7 +71,10 @@ impl AmqpSession {
             version_major: 0,
             version_minor: 9,
             server_properties: server_properties(ctx.node),
-            mechanisms: LongString(Bytes::from_static(login::MECHANISMS)),
+            mechanisms: LongString(Bytes::from_static(match self.offers_external(ctx) {
+                true => login::MECHANISMS_OF_TLS,
+                false => login::MECHANISMS,
+            })),
             locales: LongString(Bytes::from_static(b"en_US")),
         };
         self.reply(0, start, ctx);
@@ -88,8 +92,12 @@ impl AmqpSession {
             (Stage::Tuning, Method::ConnectionTuneOk(tune)) => self.tune_ok(&tune, ctx),
             (Stage::Opening, Method::ConnectionOpen(open)) => self.open(&open, ctx),
             (Stage::Running, Method::ConnectionUpdateSecret(_)) => {
-                // As in RabbitMQ: a login by password does not expire, so there is nothing to renew.
-                self.reply(0, ConnectionUpdateSecretOk {}, ctx);
+                // As in RabbitMQ: a login by password does not expire, so there is nothing to renew,
+                // but what the user may do is looked at again.
+                self.follow_access(ctx);
+                if self.stage == Stage::Running {
+                    self.reply(0, ConnectionUpdateSecretOk {}, ctx);
+                }
                 Ok(())
             }
             (Stage::Running, Method::ConnectionClose(_)) => {
@@ -131,29 +139,101 @@ impl AmqpSession {
         self.alarm.can_be_told = has("connection.blocked");
         self.wants_login_close = has("authentication_failure_close");
         let mechanism = start.mechanism.as_str();
-        let credentials = match login::credentials(mechanism, &start.response.0) {
-            Ok(credentials) => credentials,
+        let refused = |code: ReplyCode, explanation: &str| {
+            Err(Violation::new(code, explanation, ConnectionStartOk::ID))
+        };
+        match login::login(mechanism, &start.response.0, self.offers_external(ctx)) {
+            Ok(login) => {
+                self.log_in(mechanism, login, ctx);
+                Ok(())
+            }
             Err(LoginError::UnknownMechanism) => {
                 let explanation = format!("unknown authentication mechanism '{mechanism}'");
-                return Err(Violation::new(
-                    ReplyCode::CommandInvalid,
-                    &explanation,
-                    ConnectionStartOk::ID,
-                ));
+                refused(ReplyCode::CommandInvalid, &explanation)
             }
+            // Never with the response, which may be a password in the wrong place.
             Err(LoginError::MalformedResponse) => {
                 let explanation = format!("{mechanism} response is not well-formed");
-                return Err(Violation::new(
-                    ReplyCode::SyntaxError,
-                    &explanation,
-                    ConnectionStartOk::ID,
-                ));
+                refused(ReplyCode::SyntaxError, &explanation)
             }
+            Err(LoginError::Impossible) => {
+                self.login_refused(mechanism, ctx);
+                Ok(())
+            }
+        }
+    }
+
+    /// RabbitMQ offers EXTERNAL on every TLS connection; without users nobody could log in by it.
+    fn offers_external(&self, ctx: &Context<'_>) -> bool {
+        self.caller.is_encrypted && ctx.metadata.access().is_secured()
+    }
+
+    fn log_in(&mut self, mechanism: &str, login: Login, ctx: &mut Context<'_>) {
+        if !ctx.metadata.access().is_secured() {
+            return self.log_in_without_users(mechanism, &login, ctx);
+        }
+        let (user, credentials) = match (login, &self.caller.certificate_user) {
+            (Login::Password { user, password }, _) => {
+                (user.clone(), Credentials::Password { user, password })
+            }
+            (Login::Certificate, Some(user)) => {
+                (user.clone(), Credentials::Certificate { user: user.clone() })
+            }
+            (Login::Certificate, None) => return self.login_refused(mechanism, ctx),
         };
-        if credentials.user != USER.as_bytes() || credentials.password != PASSWORD.as_bytes() {
+        let then = Then::LoggedIn { mechanism: mechanism.to_owned(), user };
+        let address = self.caller.address;
+        let request = |token| Request::Authenticate { token, address, credentials };
+        self.ask(0, then, request, ctx);
+    }
+
+    fn log_in_without_users(&mut self, mechanism: &str, login: &Login, ctx: &mut Context<'_>) {
+        let is_default = match login {
+            Login::Password { user, password } => {
+                user == USER && same_bytes(password.expose(), PASSWORD.as_bytes())
+            }
+            Login::Certificate => false,
+        };
+        if !is_default {
             return self.login_refused(mechanism, ctx);
         }
         self.user = USER.to_owned();
+        self.tune(ctx);
+    }
+
+    /// The broker has looked at what the client showed; a refusal has been held back there.
+    pub(super) fn logged_in(
+        &mut self,
+        mechanism: &str,
+        user: String,
+        answer: Result<Answer, Refusal>,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), Violation> {
+        match answer {
+            Ok(Answer::Login(Ok(principal))) => {
+                self.enter_as(principal);
+                self.tune(ctx);
+            }
+            Ok(Answer::Login(Err(LoginRefusal::TooManyConnections { connections_max }))) => {
+                self.user = user;
+                self.limit_reached = Some(connections_max);
+                self.tune(ctx);
+            }
+            Ok(Answer::Login(Err(LoginRefusal::Busy))) => {
+                let explanation = "too many logins wait to be checked";
+                self.refuse_entry(ReplyCode::ResourceError, explanation, ctx);
+            }
+            _ => self.login_refused(mechanism, ctx),
+        }
+        Ok(())
+    }
+
+    fn enter_as(&mut self, principal: Principal) {
+        self.user = principal.name().to_owned();
+        self.who = principal;
+    }
+
+    fn tune(&mut self, ctx: &mut Context<'_>) {
         let tune = ConnectionTune {
             channel_max: ctx.limits.channel_max,
             frame_max: ctx.limits.frame_bytes_max,
@@ -161,23 +241,24 @@ impl AmqpSession {
         };
         self.reply(0, tune, ctx);
         self.stage = Stage::Tuning;
-        Ok(())
     }
 
-    /// Clients that do not know better take a closed socket for a failed login.
-    fn login_refused(&mut self, mechanism: &str, ctx: &mut Context<'_>) -> Result<(), Violation> {
-        ctx.meter.request_errors += 1;
+    fn login_refused(&mut self, mechanism: &str, ctx: &mut Context<'_>) {
         let explanation = format!(
             "Login was refused using authentication mechanism {mechanism}. \
              For details see the broker logfile."
         );
-        let violation = Violation::new(ReplyCode::AccessRefused, &explanation, (0, 0));
+        self.refuse_entry(ReplyCode::AccessRefused, &explanation, ctx);
+    }
+
+    /// Clients that do not know better take a closed socket for a failed login.
+    fn refuse_entry(&mut self, code: ReplyCode, explanation: &str, ctx: &mut Context<'_>) {
+        ctx.meter.request_errors += 1;
         if self.wants_login_close {
-            self.connection_exception(violation, ctx);
+            self.connection_exception(Violation::new(code, explanation, (0, 0)), ctx);
         } else {
             self.finish(ctx);
         }
-        Ok(())
     }
 
     fn tune_ok(&mut self, tune: &ConnectionTuneOk, ctx: &mut Context<'_>) -> Result<(), Violation> {
@@ -198,6 +279,15 @@ impl AmqpSession {
             let explanation = format!("vhost {vhost} not found");
             return Err(Violation::new(ReplyCode::NotAllowed, &explanation, ConnectionOpen::ID));
         };
+        if let Some(connections_max) = self.limit_reached {
+            let explanation = format!(
+                "connection refused for user '{}': user connection limit ({connections_max}) is \
+                 reached",
+                self.user
+            );
+            return Err(Violation::new(ReplyCode::NotAllowed, &explanation, ConnectionOpen::ID));
+        }
+        self.permit_vhost(namespace, vhost, ConnectionOpen::ID, ctx)?;
         self.namespace = namespace;
         self.vhost = vhost.to_owned();
         self.stage = Stage::Running;

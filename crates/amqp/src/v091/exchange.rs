@@ -1,5 +1,6 @@
 //! Class exchange, and bindings of both kinds: declare, delete, bind, unbind.
 
+use super::access::Thing;
 use super::arguments::{self, equivalent};
 use super::error::{ReplyCode, Violation};
 use super::methods::{
@@ -10,6 +11,7 @@ use super::session::AmqpSession;
 use super::table::Table;
 use super::waiting::{Answer, RefusedMethod, Then};
 use super::{names, text};
+use koine_broker::access::Action;
 use koine_broker::metadata::{
     BindingSpec, BindingTarget, Command, ExchangeKind, ExchangeSpec, Refusal,
 };
@@ -67,6 +69,7 @@ impl AmqpSession {
         let found = ctx.metadata.exchange(self.namespace, &name);
         if declare.passive {
             refuse_default(&name, ID)?;
+            self.permit(Action::Describe, Thing::Exchange(&name), ID, ctx)?;
             if found.is_none() {
                 return Err(Violation::new(ReplyCode::NotFound, &format!("no {what}"), ID));
             }
@@ -78,6 +81,7 @@ impl AmqpSession {
             return Err(Violation::new(ReplyCode::CommandInvalid, &explanation, ID));
         };
         refuse_default(&name, ID)?;
+        self.permit(Action::Create, Thing::Exchange(&name), ID, ctx)?;
         arguments::EXCHANGE.check(&declare.arguments, &what, ID)?;
         if let Some(found) = found {
             check_equivalent(&declare, kind, &found, &what)?;
@@ -140,6 +144,7 @@ impl AmqpSession {
             let explanation = format!("deletion of system {what} not allowed");
             return Err(Violation::new(ReplyCode::AccessRefused, &explanation, ExchangeDelete::ID));
         }
+        self.permit(Action::Delete, Thing::Exchange(&name), ExchangeDelete::ID, ctx)?;
         let (namespace, if_unused) = (self.namespace, delete.if_unused);
         let command = Command::DeleteExchange { namespace, name, if_unused };
         let then = Then::Reply {
@@ -199,10 +204,12 @@ impl AmqpSession {
     ) -> Result<(), Violation> {
         let id = binding.method;
         let source = names::stripped(binding.source);
-        refuse_default(&source, id)?;
+        self.permit_target(&binding, ctx)?;
         if let BindingTarget::Exchange(name) = &binding.target {
             refuse_default(name, id)?;
         }
+        refuse_default(&source, id)?;
+        self.permit_source(&source, &binding, ctx)?;
         let source_text = text::exchange(&source, &self.vhost);
         let found = ctx.metadata.exchange(self.namespace, &source);
         if binding.bind && found.is_none() {

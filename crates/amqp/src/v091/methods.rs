@@ -4,7 +4,7 @@
 
 use super::error::Malformed;
 use super::table::Table;
-use super::wire::{Field, LongString, Reader, ShortString, Writer};
+use super::wire::{Field, LongString, Reader, SecretString, ShortString, Writer};
 use bytes::{Bytes, BytesMut};
 
 /// A class and method id in the specification's order.
@@ -90,11 +90,11 @@ methods! {
     ConnectionStartOk = 10, 11 {
         client_properties: Table,
         mechanism: ShortString,
-        response: LongString,
+        response: SecretString,
         locale: ShortString,
     }
     ConnectionSecure = 10, 20 { challenge: LongString }
-    ConnectionSecureOk = 10, 21 { response: LongString }
+    ConnectionSecureOk = 10, 21 { response: SecretString }
     ConnectionTune = 10, 30 { channel_max: u16, frame_max: u32, heartbeat: u16 }
     ConnectionTuneOk = 10, 31 { channel_max: u16, frame_max: u32, heartbeat: u16 }
     ConnectionOpen = 10, 40 { virtual_host: ShortString, capabilities: ShortString, insist: bool }
@@ -108,7 +108,7 @@ methods! {
     ConnectionCloseOk = 10, 51 {}
     ConnectionBlocked = 10, 60 { reason: ShortString }
     ConnectionUnblocked = 10, 61 {}
-    ConnectionUpdateSecret = 10, 70 { new_secret: LongString, reason: ShortString }
+    ConnectionUpdateSecret = 10, 70 { new_secret: SecretString, reason: ShortString }
     ConnectionUpdateSecretOk = 10, 71 {}
 
     ChannelOpen = 20, 10 { out_of_band: ShortString }

@@ -5,6 +5,7 @@
 //! - `session` is one connection; `connection`, `channel`, `exchange`, `queue` and the `basic_*` files
 //!   carry out the methods of their class; `waiting` is what it waits for; `alarm` stops publishers.
 //! - `confirms`, `unacked`, `publish_window`, `settling` and `heartbeat` are its books.
+//! - `login` takes apart what a client logs in with; `access` is what its user may do.
 //! - `message` and `shown` translate between AMQP and the common model; `error` and `text` say no.
 
 pub mod content;
@@ -17,6 +18,7 @@ pub mod support;
 pub mod table;
 pub mod wire;
 
+mod access;
 mod alarm;
 mod arguments;
 mod basic_ack;

@@ -1,19 +1,23 @@
 //! Names: those the broker makes up, and what is done to those that clients give.
 
 use koine_base::rng::Rng;
+use koine_broker::access::SecretRng;
 
 /// Only the broker may create names that begin so.
 const RESERVED_PREFIX: &str = "amq.";
 
+/// Of a generated name, behind its prefix.
+const GENERATED_CHARACTERS: usize = 22;
+
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// `prefix` and 22 characters: 128 bits, as RabbitMQ makes them.
-pub fn generated(prefix: &str, rng: &mut Rng) -> String {
-    let mut name = String::with_capacity(prefix.len() + 22);
+/// `prefix` and 22 characters: 132 bits, as many as RabbitMQ makes. Users share a permission for all
+/// that begin so, and are kept apart by nobody guessing another's.
+pub fn generated(prefix: &str, rng: &mut SecretRng) -> String {
+    let mut name = String::with_capacity(prefix.len() + GENERATED_CHARACTERS);
     name.push_str(prefix);
-    for _ in 0..22 {
-        let index = rng.below(ALPHABET.len() as u64) as usize;
-        name.push(char::from(ALPHABET[index]));
+    for octet in rng.bytes::<GENERATED_CHARACTERS>() {
+        name.push(char::from(ALPHABET[usize::from(octet) % ALPHABET.len()]));
     }
     name
 }
@@ -42,7 +46,7 @@ mod tests {
 
     #[test]
     fn generated_names_differ_and_have_their_prefix() {
-        let mut rng = Rng::new(1);
+        let mut rng = SecretRng::new(&[1; 32]);
         let (a, b) = (generated("amq.gen-", &mut rng), generated("amq.gen-", &mut rng));
         assert_ne!(a, b);
         assert_eq!(a.len(), 8 + 22);

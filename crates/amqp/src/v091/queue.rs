@@ -2,6 +2,7 @@
 //! durable queue that is always there: it can be declared, bound, consumed and purged (which moves
 //! its shared cursor), and deleted only by those who own topics.
 
+use super::access::Thing;
 use super::arguments::{self, equivalent};
 use super::error::{ReplyCode, Violation};
 use super::exchange::BindingMethod;
@@ -14,6 +15,7 @@ use super::waiting::{Answer, RefusedMethod, Then};
 use super::wire::ShortString;
 use super::{names, text};
 use koine_base::StreamId;
+use koine_broker::access::Action;
 use koine_broker::metadata::{BindingTarget, Command, Named, Queue, QueueSpec, Refusal};
 use koine_broker::session::{Context, Request};
 
@@ -62,13 +64,16 @@ impl AmqpSession {
         Err(Violation::new(ReplyCode::ResourceLocked, &explanation, method))
     }
 
-    /// The streams of `name`: 404 if there is none, 405 if another connection has it for itself.
+    /// The streams of `name`, for `action`: 403 if the user may not, 404 if there is none, 405 if
+    /// another connection has it for itself.
     pub(super) fn queue_streams(
-        &self,
+        &mut self,
+        action: Action,
         name: &str,
         method: MethodId,
         ctx: &Context<'_>,
     ) -> Result<Vec<StreamId>, Violation> {
+        self.permit(action, Thing::Queue(name), method, ctx)?;
         self.check_queue_access(name, method, ctx)?;
         match ctx.metadata.named(self.namespace, name) {
             Some(named) => Ok(named.streams()),
@@ -91,16 +96,16 @@ impl AmqpSession {
             if name.is_empty() {
                 name = self.queue_name(number, &declare.queue, ID)?;
             }
-            return self.count(number, name, declare.no_wait, ctx);
+            return self.count(number, Action::Describe, name, declare.no_wait, ctx);
         }
         let what = text::queue(&name, &self.vhost);
-        arguments::QUEUE.check(&declare.arguments, &what, ID)?;
         if name.is_empty() {
-            name = names::generated("amq.gen-", ctx.rng);
-        } else if names::is_reserved(&name) && ctx.metadata.named(self.namespace, &name).is_none() {
-            let explanation = text::reserved("queue", &name);
-            return Err(Violation::new(ReplyCode::AccessRefused, &explanation, ID));
+            name = names::generated("amq.gen-", ctx.secret_rng);
+        } else {
+            self.refuse_reserved(&name, ctx)?;
         }
+        self.permit(Action::Create, Thing::Queue(&name), ID, ctx)?;
+        arguments::QUEUE.check(&declare.arguments, &what, ID)?;
         let declaration = Declaration {
             name,
             // What only one connection may use does not outlive it.
@@ -112,9 +117,13 @@ impl AmqpSession {
         match ctx.metadata.named(self.namespace, &declaration.name) {
             Some(Named::Queue(queue)) => {
                 self.check_equivalent(&declaration, queue, ctx)?;
-                self.count(number, declaration.name, declaration.no_wait, ctx)
+                let Declaration { name, no_wait, .. } = declaration;
+                self.count(number, Action::Create, name, no_wait, ctx)
             }
-            Some(Named::Topic(_)) => self.count(number, declaration.name, declaration.no_wait, ctx),
+            Some(Named::Topic(_)) => {
+                let Declaration { name, no_wait, .. } = declaration;
+                self.count(number, Action::Create, name, no_wait, ctx)
+            }
             None => {
                 let spec = QueueSpec {
                     durable: declaration.durable,
@@ -133,6 +142,19 @@ impl AmqpSession {
                 Ok(())
             }
         }
+    }
+
+    /// A reserved name may be declared if it is there; who may not declare it does not learn that.
+    fn refuse_reserved(&mut self, name: &str, ctx: &Context<'_>) -> Result<(), Violation> {
+        const ID: MethodId = QueueDeclare::ID;
+        let is_there = || ctx.metadata.named(self.namespace, name).is_some();
+        if !names::is_reserved(name)
+            || is_there() && self.permit(Action::Create, Thing::Queue(name), ID, ctx).is_ok()
+        {
+            return Ok(());
+        }
+        let explanation = text::reserved("queue", name);
+        Err(Violation::new(ReplyCode::AccessRefused, &explanation, ID))
     }
 
     fn check_equivalent(
@@ -168,18 +190,19 @@ impl AmqpSession {
         if let Some(queue) = ctx.metadata.queue(self.namespace, &declaration.name) {
             self.check_equivalent(&declaration, queue, ctx)?;
         }
-        self.count(number, declaration.name, declaration.no_wait, ctx)
+        self.count(number, Action::Create, declaration.name, declaration.no_wait, ctx)
     }
 
     /// Answers a declare of what exists, with its counts.
     fn count(
         &mut self,
         number: u16,
+        action: Action,
         name: String,
         no_wait: bool,
         ctx: &mut Context<'_>,
     ) -> Result<(), Violation> {
-        let streams = self.queue_streams(&name, QueueDeclare::ID, ctx)?;
+        let streams = self.queue_streams(action, &name, QueueDeclare::ID, ctx)?;
         if no_wait {
             return self.declare_ok(number, name, no_wait, (0, 0), ctx);
         }
@@ -299,7 +322,11 @@ impl AmqpSession {
         ctx: &mut Context<'_>,
     ) -> Result<(), Violation> {
         let name = self.queue_name(number, &purge.queue, QueuePurge::ID)?;
-        let streams = self.queue_streams(&name, QueuePurge::ID, ctx)?;
+        let streams = self.queue_streams(Action::Read, &name, QueuePurge::ID, ctx)?;
+        if ctx.metadata.topic(self.namespace, &name).is_some() {
+            // It skips records for whoever reads the topic so: more than reading it.
+            self.permit(Action::Delete, Thing::Queue(&name), QueuePurge::ID, ctx)?;
+        }
         let tokens: Vec<_> = streams.iter().map(|_| self.token()).collect();
         let requests = streams.iter().zip(&tokens);
         let requests = requests
@@ -319,6 +346,7 @@ impl AmqpSession {
     ) -> Result<(), Violation> {
         const ID: MethodId = QueueDelete::ID;
         let name = self.queue_name(number, &delete.queue, ID)?;
+        self.permit(Action::Delete, Thing::Queue(&name), ID, ctx)?;
         self.check_queue_access(&name, ID, ctx)?;
         let what = text::queue(&name, &self.vhost);
         match ctx.metadata.named(self.namespace, &name) {

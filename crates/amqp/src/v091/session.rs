@@ -6,12 +6,13 @@
 //! (declare, bind, get ...). While one is open the connection reads no further: what follows may rely
 //! on it. Publishes, acks and deliveries never wait.
 
+use super::access::Caller;
 use super::alarm::Alarm;
 use super::content::{BasicProperties, ContentHeader, WholePublishLayout, CLASS_BASIC};
 use super::error::{Malformed, Reach, ReplyCode, Violation};
 use super::frame::{self, Frame, FrameHead, FrameType};
 use super::heartbeat::Heartbeat;
-use super::methods::{BasicPublish, Method, MethodId};
+use super::methods::{BasicCancelOk, BasicPublish, Method, MethodId};
 use super::output::{put_method, HEARTBEAT};
 use super::publish_window::PublishWindow;
 use super::settling::Settling;
@@ -24,9 +25,10 @@ use super::{
 };
 use bytes::{Bytes, BytesMut};
 use koine_base::Moment;
+use koine_broker::access::{Grants, Principal};
 use koine_broker::limits::Limits;
 use koine_broker::metadata::{NamespaceId, Outcome, Refusal};
-use koine_broker::session::{ConsumerId, Context, Event, Protocol, Request, Session, Token};
+use koine_broker::session::{ConsumerId, Context, Event, Peer, Protocol, Request, Session, Token};
 use std::collections::HashMap;
 
 /// How long a peer has to answer our close, and to read what we said before the socket goes.
@@ -63,7 +65,15 @@ pub struct AmqpSession {
     pub(super) heartbeat: Heartbeat,
     /// The peer must be logged in, or have closed, by then.
     pub(super) stage_deadline: Moment,
+    pub(super) caller: Caller,
+    /// As whom it is logged in; nobody before that, and on a node without users.
+    pub(super) who: Principal,
+    /// Verdicts about `who`.
+    pub(super) grants: Grants,
+    /// The name to show, also of an account that is no user.
     pub(super) user: String,
+    /// The user has as many connections as it may: told when the vhost is opened, as in RabbitMQ.
+    pub(super) limit_reached: Option<u32>,
     pub(super) vhost: String,
     pub(super) namespace: NamespaceId,
     /// The client's capabilities that matter here.
@@ -96,14 +106,19 @@ pub struct AmqpSession {
 }
 
 impl AmqpSession {
-    pub fn new(now: Moment, limits: &Limits) -> Self {
+    pub fn new(peer: &Peer, now: Moment, limits: &Limits) -> Self {
+        let caller = Caller::of(peer);
         AmqpSession {
             stage: Stage::Greeting,
             frame_max: frame::FRAME_MAX_BEFORE_TUNE,
             channel_max: limits.channel_max,
             heartbeat: Heartbeat::new(now),
             stage_deadline: now.after_ms(limits.handshake_ms_max),
+            who: Principal::anonymous(caller.address),
+            caller,
+            grants: Grants::default(),
             user: String::new(),
+            limit_reached: None,
             vhost: String::new(),
             namespace: NamespaceId::default(),
             wants_cancel_notify: false,
@@ -367,6 +382,11 @@ impl AmqpSession {
             return;
         }
         ctx.meter.violations += 1;
+        self.close_connection(violation, ctx);
+    }
+
+    /// Likewise, where the peer has done nothing wrong.
+    pub(super) fn close_connection(&mut self, violation: Violation, ctx: &mut Context<'_>) {
         self.drop_channels(ctx);
         self.put_close(violation.code, violation.reply_text, violation.method, ctx);
         self.enter_closing(Stage::Closing, ctx);
@@ -460,6 +480,9 @@ impl Session for AmqpSession {
             Event::Status { token, result } => {
                 self.answered(token, result.map(Answer::Status), ctx);
             }
+            Event::Authenticated { token, result } => {
+                self.answered(token, Ok(Answer::Login(result)), ctx);
+            }
             // Answers to requests that this protocol does not make.
             _ => {}
         }
@@ -526,8 +549,9 @@ impl Session for AmqpSession {
     }
 
     fn access_changed(&mut self, ctx: &mut Context<'_>) {
-        // Nobody of them has logged in.
-        ctx.out.close |= ctx.metadata.access().is_secured();
+        let sent_before = ctx.out.wire.len();
+        self.follow_access(ctx);
+        self.end_step(sent_before, ctx);
     }
 
     fn disconnected(&mut self, _ctx: &mut Context<'_>) {
@@ -560,6 +584,9 @@ impl AmqpSession {
         ctx: &mut Context<'_>,
     ) -> Result<(), Violation> {
         match then {
+            Then::LoggedIn { mechanism, user } => {
+                self.logged_in(&mechanism, user, only(&mut answers)?, ctx)
+            }
             Then::ExchangeDeclared(declare) => {
                 self.exchange_declared(number, declare, only(&mut answers)?, ctx)
             }
@@ -579,11 +606,12 @@ impl AmqpSession {
             Then::QueueEmptied { delete, no_wait, what } => {
                 self.queue_emptied(number, delete, no_wait, &what, answers, ctx)
             }
-            Then::Consumed { consumer, no_wait } => {
-                self.consumed(number, consumer, no_wait, answers, ctx)
+            Then::Consumed { consumer, queue, no_wait } => {
+                self.consumed(number, (consumer, &queue), no_wait, answers, ctx)
             }
-            Then::Cancelled { consumer, no_wait } => {
-                self.cancelled(number, consumer, no_wait, ctx);
+            Then::Cancelled { consumer, consumer_tag, no_wait } => {
+                self.cancelled(number, consumer, ctx);
+                self.reply_unless(no_wait, number, BasicCancelOk { consumer_tag }, ctx);
                 Ok(())
             }
             Then::Got(get) => self.got(number, get, only(&mut answers)?, ctx),

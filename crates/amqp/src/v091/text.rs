@@ -37,4 +37,14 @@ pub fn reserved(kind: &str, name: &str) -> String {
     format!("{kind} name '{name}' contains reserved prefix 'amq.*'")
 }
 
+/// `pattern`: which of a permission's three would have to match `what`.
+pub fn refused(pattern: &str, what: &str, user: &str) -> String {
+    format!("{pattern} access to {what} refused for user '{user}'")
+}
+
+/// Likewise, of a topic permission and a key of the exchange `what`.
+pub fn key_refused(pattern: &str, key: &str, what: &str, user: &str) -> String {
+    format!("{pattern} access to topic '{key}' in {what} refused for user '{user}'")
+}
+
 pub const DEFAULT_EXCHANGE: &str = "operation not permitted on the default exchange";

@@ -6,8 +6,10 @@ use super::error::{ReplyCode, Violation};
 use super::methods::{ExchangeDeclare, Method, MethodId};
 use super::queue::Declaration;
 use super::text;
+use super::wire::ShortString;
+use koine_broker::access::Principal;
 use koine_broker::metadata::{Outcome, Refusal};
-use koine_broker::session::{ConsumerId, Delivery, QueueStatus, Token};
+use koine_broker::session::{ConsumerId, Delivery, LoginRefusal, QueueStatus, Token};
 
 /// What the broker said, whatever was asked.
 #[derive(Debug)]
@@ -18,10 +20,16 @@ pub(super) enum Answer {
     /// A record, and how many stay ready behind it.
     Pulled(Option<(Delivery, u64)>),
     Status(QueueStatus),
+    Login(Result<Principal, LoginRefusal>),
 }
 
 #[derive(Debug)]
 pub(super) enum Then {
+    /// For the words of a refusal: the mechanism, and the name that the client gave.
+    LoggedIn {
+        mechanism: String,
+        user: String,
+    },
     ExchangeDeclared(ExchangeDeclare),
     QueueDeclared(Declaration),
     /// One status per stream of the queue.
@@ -44,10 +52,12 @@ pub(super) enum Then {
     },
     Consumed {
         consumer: ConsumerId,
+        queue: String,
         no_wait: bool,
     },
     Cancelled {
         consumer: ConsumerId,
+        consumer_tag: ShortString,
         no_wait: bool,
     },
     Got(Get),

@@ -78,6 +78,16 @@ impl fmt::Display for ShortString {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LongString(pub Bytes);
 
+/// Octets that hold a password or a token: they print as nothing.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SecretString(pub Bytes);
+
+impl fmt::Debug for SecretString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretString")
+    }
+}
+
 /// Reads fields in order from one payload.
 pub struct Reader<'a> {
     buffer: &'a Bytes,
@@ -144,6 +154,10 @@ impl<'a> Reader<'a> {
     pub fn long_string(&mut self) -> Result<LongString, Malformed> {
         let size = self.long()? as usize;
         self.shared(size).map(LongString)
+    }
+
+    pub fn secret_string(&mut self) -> Result<SecretString, Malformed> {
+        self.long_string().map(|octets| SecretString(octets.0))
     }
 
     pub fn table(&mut self) -> Result<Table, Malformed> {
@@ -249,6 +263,7 @@ fields! {
     bool, bit, |writer, value| writer.bit(*value);
     ShortString, short_string, |writer, value| writer.short_string(value);
     LongString, long_string, |writer, value| writer.long_string(&value.0);
+    SecretString, secret_string, |writer, value| writer.long_string(&value.0);
     Table, table, |writer, value| writer.long_string(value.raw());
 }
 

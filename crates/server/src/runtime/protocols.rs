@@ -11,7 +11,7 @@ use koine_broker::session::{Peer, Session};
 pub fn open(protocol: Protocol, peer: Peer, now: Moment, limits: &Limits) -> Box<dyn Session> {
     match protocol {
         Protocol::Kafka => Box::new(koine_kafka::KafkaSession::new(peer, random_number())),
-        Protocol::Amqp091 => Box::new(koine_amqp::v091::AmqpSession::new(now, limits)),
+        Protocol::Amqp091 => Box::new(koine_amqp::v091::AmqpSession::new(&peer, now, limits)),
         Protocol::Mqtt => Box::new(koine_mqtt::MqttSession::new(peer)),
         Protocol::Admin => unreachable!("no socket speaks to the admin session"),
     }

@@ -138,7 +138,7 @@ fn session(world: &World, protocol: Protocol, seed: u64) -> Box<dyn Session> {
         Protocol::Kafka => Box::new(koine_kafka::KafkaSession::new(peer, seed)),
         Protocol::Amqp091 => {
             let limits = world.limits();
-            Box::new(koine_amqp::v091::AmqpSession::new(world.now.moment, &limits))
+            Box::new(koine_amqp::v091::AmqpSession::new(&peer, world.now.moment, &limits))
         }
         Protocol::Mqtt => Box::new(koine_mqtt::MqttSession::new(peer)),
     }

@@ -46,6 +46,12 @@ impl Sample for LongString {
     }
 }
 
+impl Sample for SecretString {
+    fn sample(rng: &mut Rng) -> Self {
+        SecretString(LongString::sample(rng).0)
+    }
+}
+
 impl Sample for Table {
     fn sample(rng: &mut Rng) -> Self {
         let mut builder = TableBuilder::new();

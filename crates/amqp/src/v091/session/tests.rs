@@ -2,13 +2,17 @@ use super::*;
 use crate::v091::content::NO_PROPERTIES;
 use crate::v091::methods::*;
 use crate::v091::table::{Table, TableBuilder};
-use crate::v091::wire::LongString;
+use crate::v091::wire::SecretString;
 use node::{Node, Seen};
 
+mod access;
 mod alarms;
+mod logins;
 mod node;
 mod refusals;
+mod revocation;
 mod robustness;
+mod roles;
 
 fn text(text: &str) -> ShortString {
     ShortString::truncated(text)
@@ -26,7 +30,7 @@ fn start_ok(user: &str, password: &str) -> ConnectionStartOk {
             .with("capabilities", Value::Table(capabilities.view()))
             .finish(),
         mechanism: text("PLAIN"),
-        response: LongString(format!("\0{user}\0{password}").into()),
+        response: SecretString(format!("\0{user}\0{password}").into()),
         locale: text("en_US"),
     }
 }

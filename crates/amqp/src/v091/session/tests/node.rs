@@ -9,6 +9,7 @@ use crate::v091::{Amqp091Dialect, AmqpSession};
 use bytes::{Bytes, BytesMut};
 use koine_base::rng::Rng;
 use koine_base::{ConnectionId, Moment, Now, Rope, ShardId, StreamId, Timestamp};
+use koine_broker::access::{AccessCommand, Principal};
 use koine_broker::batch::{records, BatchBuilder, BatchLimits, Record};
 use koine_broker::cursor::{self, Assign, AttachError, ConsumerOptions, Cursor};
 use koine_broker::limits::Limits;
@@ -51,6 +52,24 @@ pub(super) struct Node {
     pub alarms: Alarms,
     /// Whether the end of a turn is told.
     pub flushes: bool,
+    pub logins: Logins,
+    /// Rules change while the next attach, stop or pull is under way.
+    pub meanwhile: Option<AccessCommand>,
+    /// Whether sessions are told that rules have changed.
+    pub tells_access: bool,
+    /// All that was asked and told since the last look at it, as it prints.
+    pub shown: String,
+}
+
+/// Who is let in.
+#[derive(Default)]
+pub(super) struct Logins {
+    pub passwords: BTreeMap<String, String>,
+    /// Of every login.
+    pub refusal: Option<LoginRefusal>,
+    /// Checks take their time.
+    pub are_held: bool,
+    held: Vec<(usize, Token, Result<Principal, LoginRefusal>)>,
 }
 
 static DIALECT: Amqp091Dialect = Amqp091Dialect;
@@ -93,6 +112,10 @@ impl Node {
             refuse_publishes: false,
             alarms: Alarms::default(),
             flushes: true,
+            logins: Logins::default(),
+            meanwhile: None,
+            tells_access: true,
+            shown: String::new(),
         }
     }
 
@@ -100,7 +123,7 @@ impl Node {
     pub(super) fn connect_raw(&mut self) -> usize {
         let index = self.clients.len();
         self.clients.push(Client {
-            session: AmqpSession::new(self.now.moment, &self.limits),
+            session: AmqpSession::new(&peer(), self.now.moment, &self.limits),
             id: ConnectionId::new(ShardId(0), index as u64 + 1),
             input: BytesMut::new(),
             output: Output::default(),
@@ -112,9 +135,26 @@ impl Node {
 
     /// A connection with channel 1 open.
     pub(super) fn connect(&mut self) -> usize {
+        self.connect_as("guest", "guest")
+    }
+
+    /// A connection that has sent its header.
+    pub(super) fn connect_greeted(&mut self) -> usize {
         let client = self.connect_raw();
         self.send_bytes(client, b"AMQP\x00\x00\x09\x01");
-        self.send(client, 0, super::start_ok("guest", "guest"));
+        client
+    }
+
+    /// A connection with channel 1 open, if the user is let in.
+    pub(super) fn connect_as(&mut self, user: &str, password: &str) -> usize {
+        let client = self.connect_greeted();
+        self.send(client, 0, super::start_ok(user, password));
+        self.open(client);
+        client
+    }
+
+    /// From tune to channel 1.
+    pub(super) fn open(&mut self, client: usize) {
         self.send(
             client,
             0,
@@ -123,7 +163,6 @@ impl Node {
         self.send(client, 0, super::open("/"));
         self.send(client, 1, ChannelOpen::default());
         self.take(client);
-        client
     }
 
     pub(super) fn send_bytes(&mut self, client: usize, bytes: &[u8]) {
@@ -307,7 +346,63 @@ impl Node {
         self.step(client, |session, _, ctx| session.evict(ctx));
     }
 
+    pub(super) fn session(&mut self, client: usize) -> &mut AmqpSession {
+        &mut self.clients[client].session
+    }
+
+    /// Users or rules change: every session is told.
+    pub(super) fn access(&mut self, command: AccessCommand) {
+        self.apply(Command::Access(Box::new(command))).expect("a sound command");
+        for client in 0..self.clients.len() {
+            if !self.clients[client].gone && self.tells_access {
+                self.step(client, |session, _, ctx| session.access_changed(ctx));
+            }
+        }
+        self.run();
+    }
+
+    fn change_meanwhile(&mut self) {
+        if let Some(command) = self.meanwhile.take() {
+            self.access(command);
+        }
+    }
+
+    fn authenticate(&mut self, client: usize, token: Token, credentials: Credentials) {
+        let (name, is_right) = match &credentials {
+            Credentials::Password { user, password } => {
+                let known = self.logins.passwords.get(user);
+                (user, known.is_some_and(|known| known.as_bytes() == password.expose()))
+            }
+            Credentials::Certificate { user } => (user, true),
+            Credentials::Scram { .. } => panic!("not of this protocol"),
+        };
+        let user = self.metadata.access().user(name).filter(|_| is_right);
+        let result = match (self.logins.refusal, user) {
+            (Some(refusal), _) => Err(refusal),
+            (None, None) => Err(LoginRefusal::Wrong),
+            (None, Some(user)) => Ok(Principal {
+                user: Some(name.as_str().into()),
+                generation: user.generation,
+                address: Some(peer().remote.ip()),
+                client_id: None,
+            }),
+        };
+        if self.logins.are_held {
+            return self.logins.held.push((client, token, result));
+        }
+        self.event(client, Event::Authenticated { token, result });
+    }
+
+    /// The checks of passwords come to their end.
+    pub(super) fn release_logins(&mut self) {
+        for (client, token, result) in std::mem::take(&mut self.logins.held) {
+            self.event(client, Event::Authenticated { token, result });
+        }
+        self.run();
+    }
+
     fn event(&mut self, client: usize, event: Event) {
+        self.shown.push_str(&format!("{event:?}\n"));
         if !self.clients[client].gone {
             self.step(client, |session, _, ctx| session.event(event, ctx));
         }
@@ -343,7 +438,12 @@ impl Node {
     }
 
     fn request(&mut self, client: usize, request: Request) {
+        self.shown.push_str(&format!("{request:?}\n"));
         let event = match request {
+            Request::Authenticate { token, address, credentials } => {
+                assert_eq!(address, peer().remote.ip());
+                return self.authenticate(client, token, credentials);
+            }
             Request::Propose { token, command } => {
                 Event::Proposed { token, result: self.apply(command) }
             }
@@ -352,6 +452,7 @@ impl Node {
             }
             Request::Attach { token, attach } => {
                 let result = self.attach(client, &attach);
+                self.change_meanwhile();
                 Event::Attached { token, result }
             }
             Request::Credit { stream, consumer, add } => {
@@ -365,6 +466,7 @@ impl Node {
                     stream.cursor.stop(key(client, consumer));
                 }
                 self.delete_abandoned(stream);
+                self.change_meanwhile();
                 Event::Stopped { token }
             }
             Request::Detach { token, stream, consumer } => {
@@ -376,6 +478,7 @@ impl Node {
             }
             Request::Pull { token, stream, consumer, auto_settle } => {
                 let result = self.pull(key(client, consumer), stream, auto_settle);
+                self.change_meanwhile();
                 Event::Pulled { token, result }
             }
             Request::Purge { token, stream } => {
@@ -595,6 +698,11 @@ impl Stream {
             self.cursor.apply(&delta);
         }
     }
+}
+
+fn peer() -> Peer {
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    Peer { remote: address, local: address, tls: None }
 }
 
 fn key(client: usize, consumer: u64) -> cursor::ConsumerId {
