@@ -90,6 +90,9 @@ pub struct Limits {
     pub handshake_memory_max: usize,
     /// Milliseconds before a login that failed is answered (RabbitMQ waits 3 s, Kafka 100 ms).
     pub login_delay_ms: u64,
+    /// Milliseconds that a SASL login holds before the client must log in again over its connection;
+    /// 0 is without end (Kafka's `connections.max.reauth.ms`).
+    pub sasl_session_ms_max: u64,
     /// Logins of the node whose passwords wait to be checked; one more is refused.
     pub logins_waiting_max: usize,
     /// Users on the node.
@@ -140,6 +143,7 @@ impl Default for Limits {
             handshake_bytes_max: 64 << 10,
             handshake_memory_max: 32 << 20,
             login_delay_ms: 500,
+            sasl_session_ms_max: 0,
             logins_waiting_max: 1000,
             users_max: 100_000,
             rules_max: 100_000,

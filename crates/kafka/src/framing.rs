@@ -5,6 +5,7 @@
 use crate::codec::header::{RequestHead, REQUEST_HEAD_BYTES};
 use crate::codec::{Api, ApiKey};
 use bytes::{Buf, Bytes, BytesMut};
+use koine_broker::access::Secret;
 
 /// Bytes of any request but Produce, which has the node's own limit. The largest honest ones are SyncGroup and JoinGroup of groups with
 /// very many partitions; they stay below a tenth of this.
@@ -26,8 +27,8 @@ pub enum FrameError {
     UnsupportedVersion { key: ApiKey, version: i16 },
 }
 
-/// A whole request, header included and length taken off.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A whole request, header included and length taken off. Does not print: it may hold a password.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
     pub api: &'static Api,
     pub head: RequestHead,
@@ -66,6 +67,26 @@ pub fn next_frame(
     }
     buffer.advance(LENGTH_BYTES);
     Ok(Some(Frame { api, head, bytes: buffer.split_to(length).freeze() }))
+}
+
+/// Takes a bare token of a login off the front of `buffer`, its length taken off; `None` if it is not
+/// complete yet.
+pub fn next_token(
+    buffer: &mut BytesMut,
+    token_bytes_max: usize,
+) -> Result<Option<Secret>, FrameError> {
+    let Some(length) = buffer.first_chunk::<LENGTH_BYTES>() else {
+        return Ok(None);
+    };
+    let length = u32::from_be_bytes(*length) as usize;
+    if length > token_bytes_max {
+        return Err(FrameError::LengthTooLong);
+    }
+    if buffer.len() < LENGTH_BYTES + length {
+        return Ok(None);
+    }
+    buffer.advance(LENGTH_BYTES);
+    Ok(Some(Secret::new(&buffer.split_to(length)[..])))
 }
 
 /// The request at the front of `buffer`, if enough of it is there to tell.

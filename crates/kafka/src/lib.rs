@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 mod fetch_session;
 mod framing;
+mod login;
 pub mod message;
 mod operation;
 mod reply;

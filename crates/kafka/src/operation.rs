@@ -4,6 +4,7 @@
 
 use crate::codec::Writer;
 use crate::fetch_session::FetchSession;
+use crate::login::Login;
 use crate::reply::Reply;
 use crate::topic::Catalog;
 use koine_base::{rng::Rng, Moment};
@@ -51,6 +52,7 @@ impl Op {
 pub struct Connection {
     pub peer: Peer,
     pub rng: Rng,
+    pub login: Login,
     pub fetch_session: FetchSession,
     /// Scratch for routing.
     pub matches: Matches,

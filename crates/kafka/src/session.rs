@@ -11,7 +11,8 @@
 
 use crate::api::{self, produce::Produce};
 use crate::codec::ApiKey;
-use crate::framing::{announced_bytes, next_frame, peek_api, Frame};
+use crate::framing::{announced_bytes, next_frame, next_token, peek_api, Frame};
+use crate::login::{first_look, Login};
 use crate::operation::{token_of, Connection, Env, Op, Operation, Started};
 use bytes::BytesMut;
 use koine_base::{rng::Rng, Moment};
@@ -58,6 +59,7 @@ impl KafkaSession {
     pub fn new(peer: Peer, seed: u64) -> Self {
         KafkaSession {
             connection: Connection {
+                login: Login::new(&peer),
                 peer,
                 rng: Rng::new(seed),
                 fetch_session: Default::default(),
@@ -76,6 +78,11 @@ impl KafkaSession {
         }
     }
 
+    #[cfg(test)]
+    pub fn with_certificate(&mut self, user: &str) {
+        self.connection.login.with_certificate(user);
+    }
+
     fn is_blocked(&self) -> bool {
         self.closed
             || self.parked
@@ -87,13 +94,61 @@ impl KafkaSession {
     /// True if what comes next has to wait for the end of an alarm: a small Produce while the node is
     /// short of memory, or one that wants no answer, and so cannot be refused, while it is short of disk.
     fn must_park(&self, input: &BytesMut, ctx: &Context<'_>) -> bool {
-        if !ctx.alarms.any() || peek_api(input) != Some(ApiKey::Produce) {
+        let is_produce =
+            self.connection.login.is_over() && peek_api(input) == Some(ApiKey::Produce);
+        if !ctx.alarms.any() || !is_produce {
             return false;
         }
         if ctx.alarms.memory && announced_bytes(input).max(input.len()) <= SMALL_PRODUCE_BYTES {
             return true;
         }
         ctx.alarms.disk && api::produce::is_silent(input)
+    }
+
+    /// Looks at the node before anything else is done.
+    fn look(&mut self, ctx: &mut Context<'_>) {
+        let mut env = Env { ctx, connection: &mut self.connection };
+        if let Some(operation) = first_look(&mut env) {
+            self.current = Some(operation);
+        }
+    }
+
+    /// Takes one request, or one token of a login, off the input. False if none is there.
+    fn take_input(&mut self, input: &mut BytesMut, ctx: &mut Context<'_>) -> bool {
+        let login = &self.connection.login;
+        let taken = if login.awaits_token() {
+            next_token(input, ctx.limits.handshake_bytes_max).map(|token| {
+                let Some(token) = token else { return false };
+                let mut env = Env { ctx, connection: &mut self.connection };
+                let started = api::sasl_authenticate::start_bare(token, &mut env);
+                self.await_end(started, ctx);
+                true
+            })
+        } else {
+            let bytes_max = match login.is_over() {
+                true => ctx.limits.request_bytes_max,
+                false => ctx.limits.handshake_bytes_max,
+            };
+            next_frame(input, bytes_max).map(|frame| {
+                let Some(frame) = frame else { return false };
+                match self.connection.login.admits(frame.api.key, ctx.now.moment) {
+                    true => self.start(frame, ctx),
+                    false => self.refuse(ctx),
+                }
+                true
+            })
+        };
+        taken.unwrap_or_else(|_| {
+            self.refuse(ctx);
+            false
+        })
+    }
+
+    fn await_end(&mut self, started: Started, ctx: &mut Context<'_>) {
+        if let Started::Waiting(op, operation) = started {
+            self.current = Some((op, operation));
+        }
+        self.settle(ctx);
     }
 
     fn start(&mut self, frame: Frame, ctx: &mut Context<'_>) {
@@ -172,6 +227,7 @@ impl Session for KafkaSession {
     }
 
     fn receive(&mut self, input: &mut BytesMut, ctx: &mut Context<'_>) {
+        self.look(ctx);
         while !self.is_blocked() {
             if ctx.out.wire.len() >= ctx.limits.output_bytes_max {
                 self.paused_until = ctx.now.moment.after_ms(OUTPUT_PAUSE_MS);
@@ -182,10 +238,8 @@ impl Session for KafkaSession {
                 ctx.meter.blocked += 1;
                 break;
             }
-            match next_frame(input, ctx.limits.request_bytes_max) {
-                Ok(None) => break,
-                Ok(Some(frame)) => self.start(frame, ctx),
-                Err(_) => self.refuse(ctx),
+            if !self.take_input(input, ctx) {
+                break;
             }
         }
         self.partial_bytes = match announced_bytes(input) {
@@ -228,6 +282,10 @@ impl Session for KafkaSession {
     }
 
     fn tick(&mut self, ctx: &mut Context<'_>) {
+        self.look(ctx);
+        if self.connection.login.deadline() <= ctx.now.moment {
+            return self.refuse(ctx);
+        }
         if self.paused_until <= ctx.now.moment {
             self.paused_until = Moment::NEVER;
         }
@@ -242,7 +300,7 @@ impl Session for KafkaSession {
 
     fn deadline(&self) -> Moment {
         let operation = self.current.as_ref().map_or(Moment::NEVER, |(_, op)| op.deadline());
-        operation.min(self.paused_until)
+        operation.min(self.paused_until).min(self.connection.login.deadline())
     }
 
     fn wants_input(&self) -> bool {
@@ -250,8 +308,10 @@ impl Session for KafkaSession {
     }
 
     fn access_changed(&mut self, ctx: &mut Context<'_>) {
-        // Nobody of them has logged in.
-        ctx.out.close |= ctx.metadata.access().is_secured();
+        if !self.connection.login.is_known(ctx) {
+            ctx.out.close = true;
+            self.closed = true;
+        }
     }
 
     fn disconnected(&mut self, _ctx: &mut Context<'_>) {

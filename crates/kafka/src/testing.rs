@@ -5,6 +5,8 @@ use crate::session::KafkaSession;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use koine_base::rng::Rng;
 use koine_base::{ConnectionId, Moment, Now, ShardId, StreamId, Timestamp};
+use koine_broker::access::scram::{Mechanism, Verifier};
+use koine_broker::access::{AccessCommand, Principal, Secret, User, Verifiers};
 use koine_broker::batch::{self, BatchHeader};
 use koine_broker::limits::Limits;
 use koine_broker::membership::{self, Answer, GroupError, GroupListing, JoinRefused};
@@ -13,10 +15,12 @@ use koine_broker::metadata::{Command, Durability, Effects, Metadata, Outcome, Re
 use koine_broker::offsets::CommittedOffset;
 use koine_broker::overload::Alarms;
 use koine_broker::session::{
-    Appended, Context, Event, Meter, NodeInfo, Output, Peer, ReadBatches, Request, Session,
-    StreamBounds, Token,
+    Appended, Context, Credentials, Event, LoginRefusal, Meter, NodeInfo, Output, Peer,
+    ReadBatches, Request, Session, StreamBounds, Token,
 };
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Mutex;
 
 /// A node with Kafka's own defaults.
 pub fn node() -> NodeInfo {
@@ -78,6 +82,11 @@ pub struct Engine {
     pub reads: Vec<u32>,
     /// The disk has no room for appends.
     pub full: bool,
+    /// Of users whose logins are right.
+    pub passwords: BTreeMap<String, String>,
+    /// Whatever a login brings, it is refused so.
+    pub login_refusal: Option<LoginRefusal>,
+    pub logins: u32,
 }
 
 const EPOCH: i32 = 7;
@@ -140,12 +149,54 @@ impl Engine {
             .map(|record| (record.offset(), Timestamp(record.timestamp())))
     }
 
+    fn authenticate(
+        &mut self,
+        address: IpAddr,
+        credentials: Credentials,
+    ) -> Result<Principal, LoginRefusal> {
+        self.logins += 1;
+        if let Some(refusal) = self.login_refusal {
+            return Err(refusal);
+        }
+        let (user, is_right) = match credentials {
+            Credentials::Password { user, password } => {
+                let right = self.passwords.get(&user).map(String::as_bytes);
+                let is_right = right == Some(password.expose());
+                (user, is_right)
+            }
+            Credentials::Scram { user, is_right } => (user, is_right),
+            Credentials::Certificate { user } => (user, true),
+        };
+        let known = self.metadata.access().user(&user).filter(|_| is_right);
+        let generation = known.ok_or(LoginRefusal::Wrong)?.generation;
+        let user = Some(user.into());
+        Ok(Principal { user, generation, address: Some(address), client_id: None })
+    }
+
+    /// Makes a user whose password is its own name.
+    pub fn add_user(&mut self, name: &str) {
+        let user = User { verifiers: verifiers_of(name), ..User::default() };
+        let decoy_key = vec![1; 32];
+        self.access(AccessCommand::AddUser { name: name.into(), user, decoy_key });
+        self.passwords.insert(name.into(), name.into());
+    }
+
+    /// Changes users or rules; sessions are not told.
+    pub fn access(&mut self, command: AccessCommand) {
+        let command = Command::Access(Box::new(command));
+        self.propose(command).expect("a sound command");
+    }
+
     fn propose(&mut self, command: Command) -> Result<Outcome, Refusal> {
         self.metadata.apply(command, &mut Effects::default())
     }
 
     fn carry_out(&mut self, request: Request, events: &mut Vec<Event>) {
         match request {
+            Request::Authenticate { token, address, credentials } => {
+                let result = self.authenticate(address, credentials);
+                events.push(Event::Authenticated { token, result });
+            }
             Request::Propose { token, command } => {
                 events.push(Event::Proposed { token, result: self.propose(command) });
             }
@@ -247,6 +298,24 @@ impl Engine {
     }
 }
 
+/// Made once for all tests: that takes milliseconds.
+fn verifiers_of(name: &str) -> Verifiers {
+    static MADE: Mutex<BTreeMap<String, Verifiers>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().expect("no test panics while it holds this");
+    let make = || {
+        let password = Secret::new(name);
+        let verifier = |mechanism| {
+            Some(Verifier::of_password(mechanism, &password, b"salt and pepper".to_vec(), 4096))
+        };
+        Verifiers {
+            password: None,
+            scram_sha_256: verifier(Mechanism::Sha256),
+            scram_sha_512: verifier(Mechanism::Sha512),
+        }
+    };
+    made.entry(name.to_owned()).or_insert_with(make).clone()
+}
+
 /// What a group request is answered with unless the test says otherwise.
 fn refusal(request: &membership::Request) -> Answer {
     let error = GroupError::CoordinatorNotAvailable;
@@ -297,6 +366,9 @@ impl Client {
             paused: false,
             reads: Vec::new(),
             full: false,
+            passwords: BTreeMap::new(),
+            login_refusal: None,
+            logins: 0,
         };
         Client {
             engine,
@@ -405,6 +477,26 @@ impl Client {
         self.engine.full = alarms.disk;
         self.step(|session, _, ctx| session.alarms_changed(ctx));
         self.run();
+    }
+
+    /// The session hears that users or rules have changed.
+    pub fn access_changed(&mut self) {
+        self.step(|session, _, ctx| session.access_changed(ctx));
+        self.run();
+    }
+
+    /// Takes what was sent back, not cut into answers.
+    pub fn take_bytes(&mut self) -> Bytes {
+        self.answers.split().freeze()
+    }
+
+    pub fn tick(&mut self) {
+        self.step(|session, _, ctx| session.tick(ctx));
+    }
+
+    /// What was asked of the engine and not carried out yet.
+    pub fn requests(&self) -> &[Request] {
+        &self.out.requests
     }
 
     /// Lets time pass up to the session's deadline.

@@ -1,10 +1,13 @@
 //! ApiVersions (key 18): which requests and versions are served.
 
 use crate::codec::generated::api_versions::{ApiVersion, Request, Response};
-use crate::codec::APIS;
+use crate::codec::{ApiKey, APIS};
 use crate::error::ErrorCode;
 use crate::operation::{Env, Started};
 use crate::reply::Reply;
+
+/// What a node without users has no use for.
+const SECURITY: [ApiKey; 2] = [ApiKey::SaslHandshake, ApiKey::SaslAuthenticate];
 
 pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> Started {
     let named = reply.version >= 3;
@@ -14,7 +17,8 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
     {
         return answer(ErrorCode::InvalidRequest, Vec::new(), reply, env);
     }
-    answer(ErrorCode::None, served(), reply, env)
+    let served = served(env);
+    answer(ErrorCode::None, served, reply, env)
 }
 
 /// A version that is not served: version 0 of the answer, which every client can read, still with
@@ -22,7 +26,8 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
 pub(crate) fn refuse(reply: Reply, env: &mut Env<'_, '_>) -> Started {
     let reply = Reply { version: 0, ..reply };
     env.ctx.meter.request_errors += 1;
-    answer(ErrorCode::UnsupportedVersion, served(), reply, env)
+    let served = served(env);
+    answer(ErrorCode::UnsupportedVersion, served, reply, env)
 }
 
 fn answer(
@@ -37,8 +42,11 @@ fn answer(
     Started::Answered
 }
 
-fn served() -> Vec<ApiVersion> {
+/// Logins and rules only where there are users.
+fn served(env: &Env<'_, '_>) -> Vec<ApiVersion> {
+    let is_secured = env.ctx.metadata.access().is_secured();
     APIS.iter()
+        .filter(|api| is_secured || !SECURITY.contains(&api.key))
         .map(|api| ApiVersion {
             api_key: api.key as i16,
             min_version: api.version_min,

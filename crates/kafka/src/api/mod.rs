@@ -27,6 +27,8 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod sasl_authenticate;
+pub mod sasl_handshake;
 pub mod sync_group;
 
 use crate::codec::{header, ApiKey, Malformed};
@@ -66,6 +68,7 @@ pub(crate) fn start(frame: &Frame, env: &mut Env<'_, '_>) -> Result<Started, Mal
         ApiKey::SyncGroup => serve!(sync_group),
         ApiKey::DescribeGroups => serve!(describe_groups),
         ApiKey::ListGroups => serve!(list_groups),
+        ApiKey::SaslHandshake => serve!(sasl_handshake),
         ApiKey::ApiVersions => serve!(api_versions),
         ApiKey::CreateTopics => serve!(create_topics),
         ApiKey::DeleteTopics => serve!(delete_topics),
@@ -74,6 +77,7 @@ pub(crate) fn start(frame: &Frame, env: &mut Env<'_, '_>) -> Result<Started, Mal
         ApiKey::OffsetForLeaderEpoch => serve!(offset_for_leader_epoch),
         ApiKey::DescribeConfigs => serve!(describe_configs),
         ApiKey::AlterConfigs => serve!(alter_configs),
+        ApiKey::SaslAuthenticate => serve!(sasl_authenticate),
         ApiKey::CreatePartitions => serve!(create_partitions),
         ApiKey::DeleteGroups => serve!(delete_groups),
         ApiKey::IncrementalAlterConfigs => serve!(incremental_alter_configs),

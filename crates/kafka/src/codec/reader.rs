@@ -3,6 +3,7 @@
 
 use super::STRING_BYTES_MAX;
 use bytes::Bytes;
+use koine_broker::access::Secret;
 
 /// Array elements in one request, all arrays together. A decoded element is larger than its bytes on
 /// the wire (a one-byte empty string becomes 24 bytes), so the frame size alone does not bound memory.
@@ -156,6 +157,11 @@ impl<'a> Reader<'a> {
 
     pub fn bytes(&mut self, flexible: bool) -> Result<Bytes, Malformed> {
         self.nullable_bytes(flexible)?.ok_or(Malformed::Null)
+    }
+
+    /// A copy, which is wiped when it goes; the frame it came in is not.
+    pub fn secret(&mut self, flexible: bool) -> Result<Secret, Malformed> {
+        Ok(Secret::new(&self.bytes(flexible)?[..]))
     }
 
     /// `element_bytes_min` is the fewest bytes one element can take: a count that cannot fit into the

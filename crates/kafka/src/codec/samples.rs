@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use koine_base::rng::Rng;
+use koine_broker::access::Secret;
 
 /// Of any size: small ones and borders as often as large ones.
 pub fn number(rng: &mut Rng) -> i64 {
@@ -26,6 +27,10 @@ pub fn string(rng: &mut Rng) -> String {
 pub fn bytes(rng: &mut Rng) -> Bytes {
     let count = rng.below(20);
     (0..count).map(|_| rng.next_u64() as u8).collect()
+}
+
+pub fn secret(rng: &mut Rng) -> Secret {
+    Secret::new(bytes(rng))
 }
 
 pub fn nullable<T>(rng: &mut Rng, value: impl FnOnce(&mut Rng) -> T) -> Option<T> {

@@ -87,6 +87,9 @@ pub fn message(api: &Api) -> String {
     if body.contains("Bytes") {
         out.push_str("use bytes::Bytes;\n");
     }
+    if body.contains("Secret") {
+        out.push_str("use koine_broker::access::Secret;\n");
+    }
     out.push_str(
         "#[cfg(test)]\nuse crate::codec::samples;\n#[cfg(test)]\nuse koine_base::rng::Rng;\n",
     );
@@ -160,6 +163,7 @@ fn plain_type(kind: &Type) -> String {
         Type::Uuid => "[u8; 16]".into(),
         Type::String => "String".into(),
         Type::Bytes => "Bytes".into(),
+        Type::Secret => "Secret".into(),
         Type::Struct(item) => item.name.clone(),
         Type::Array(element) => format!("Vec<{}>", plain_type(element)),
     }
@@ -282,7 +286,7 @@ fn tagged(item: &Struct) -> Vec<(u32, &Field)> {
 fn is_set(field: &Field) -> String {
     match (&field.kind, field.nullable) {
         (_, Some(_)) => format!("self.{}.is_some()", field.name),
-        (Type::Array(_) | Type::String | Type::Bytes, None) => {
+        (Type::Array(_) | Type::String | Type::Bytes | Type::Secret, None) => {
             format!("!self.{}.is_empty()", field.name)
         }
         _ => format!("self.{} != {}", field.name, default_of(field)),
@@ -314,6 +318,7 @@ fn read(api: &Api, kind: &Type, versions: Versions, nullable: bool) -> String {
         Type::Uuid => "r.uuid()".into(),
         Type::String => format!("r.{prefix}string({flexible})"),
         Type::Bytes => format!("r.{prefix}bytes({flexible})"),
+        Type::Secret => format!("r.secret({flexible})"),
         Type::Struct(item) if nullable => {
             format!("r.nullable_struct(|r| {}::decode(r, v))", item.name)
         }
@@ -343,7 +348,7 @@ fn size_min(api: &Api, kind: &Type, versions: Versions) -> usize {
                     2
                 }
             }
-            Type::Bytes | Type::Array(_) => {
+            Type::Bytes | Type::Secret | Type::Array(_) => {
                 if compact {
                     1
                 } else {
@@ -416,6 +421,7 @@ fn write(api: &Api, kind: &Type, versions: Versions, value: &str, place: bool) -
         Type::Uuid => format!("w.uuid({shared})"),
         Type::String => format!("w.string({shared}, {flexible})"),
         Type::Bytes => format!("w.bytes({shared}, {flexible})"),
+        Type::Secret => format!("w.bytes({value}.expose(), {flexible})"),
         Type::Struct(_) => format!("{value}.encode(w, v)"),
         Type::Array(element) => {
             let each = write(api, element, versions, "x", false);
@@ -458,6 +464,7 @@ fn sample_value(kind: &Type) -> String {
         Type::Uuid => "samples::uuid(rng)".into(),
         Type::String => "samples::string(rng)".into(),
         Type::Bytes => "samples::bytes(rng)".into(),
+        Type::Secret => "samples::secret(rng)".into(),
         Type::Struct(item) => format!("{}::sample(rng, v)", item.name),
         Type::Array(element) => format!("samples::array(rng, |rng| {})", sample_value(element)),
     }

@@ -52,6 +52,8 @@ pub enum Type {
     Uuid,
     String,
     Bytes,
+    /// Bytes that must not be shown: never nullable.
+    Secret,
     Struct(Struct),
     Array(Box<Type>),
 }
@@ -240,6 +242,7 @@ fn parse_type<'a, 'b>(
         "uuid" => Type::Uuid,
         "string" => Type::String,
         "bytes" => Type::Bytes,
+        "secret" => Type::Secret,
         _ if name.starts_with(|c: char| c.is_ascii_uppercase()) => {
             let (fields, left) = parse_fields(below, depth + 1, versions)?;
             let name = name.to_string();

@@ -25,6 +25,8 @@ pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
+pub mod sasl_authenticate;
+pub mod sasl_handshake;
 pub mod sync_group;
 
 /// The requests that are advertised, in the order of their keys.
@@ -43,6 +45,7 @@ pub enum ApiKey {
     SyncGroup = 14,
     DescribeGroups = 15,
     ListGroups = 16,
+    SaslHandshake = 17,
     ApiVersions = 18,
     CreateTopics = 19,
     DeleteTopics = 20,
@@ -51,6 +54,7 @@ pub enum ApiKey {
     OffsetForLeaderEpoch = 23,
     DescribeConfigs = 32,
     AlterConfigs = 33,
+    SaslAuthenticate = 36,
     CreatePartitions = 37,
     DeleteGroups = 42,
     IncrementalAlterConfigs = 44,
@@ -147,6 +151,13 @@ pub const APIS: &[Api] = &[
         flexible_from: 3,
     },
     Api {
+        key: ApiKey::SaslHandshake,
+        name: "SaslHandshake",
+        version_min: 0,
+        version_max: 1,
+        flexible_from: 32767,
+    },
+    Api {
         key: ApiKey::ApiVersions,
         name: "ApiVersions",
         version_min: 0,
@@ -198,6 +209,13 @@ pub const APIS: &[Api] = &[
     Api {
         key: ApiKey::AlterConfigs,
         name: "AlterConfigs",
+        version_min: 0,
+        version_max: 2,
+        flexible_from: 2,
+    },
+    Api {
+        key: ApiKey::SaslAuthenticate,
+        name: "SaslAuthenticate",
         version_min: 0,
         version_max: 2,
         flexible_from: 2,
@@ -524,6 +542,30 @@ pub(crate) const CODECS: &[Codec] = &[
         },
     },
     Codec {
+        key: ApiKey::SaslHandshake,
+        request: true,
+        sample: |rng, w, v| sasl_handshake::Request::sample(rng, v).encode(w, v),
+        reencode: |frame, v| {
+            super::tests::reencode(
+                frame,
+                |r| sasl_handshake::Request::decode(r, v),
+                |m, w| m.encode(w, v),
+            )
+        },
+    },
+    Codec {
+        key: ApiKey::SaslHandshake,
+        request: false,
+        sample: |rng, w, v| sasl_handshake::Response::sample(rng, v).encode(w, v),
+        reencode: |frame, v| {
+            super::tests::reencode(
+                frame,
+                |r| sasl_handshake::Response::decode(r, v),
+                |m, w| m.encode(w, v),
+            )
+        },
+    },
+    Codec {
         key: ApiKey::ApiVersions,
         request: true,
         sample: |rng, w, v| api_versions::Request::sample(rng, v).encode(w, v),
@@ -711,6 +753,30 @@ pub(crate) const CODECS: &[Codec] = &[
             super::tests::reencode(
                 frame,
                 |r| alter_configs::Response::decode(r, v),
+                |m, w| m.encode(w, v),
+            )
+        },
+    },
+    Codec {
+        key: ApiKey::SaslAuthenticate,
+        request: true,
+        sample: |rng, w, v| sasl_authenticate::Request::sample(rng, v).encode(w, v),
+        reencode: |frame, v| {
+            super::tests::reencode(
+                frame,
+                |r| sasl_authenticate::Request::decode(r, v),
+                |m, w| m.encode(w, v),
+            )
+        },
+    },
+    Codec {
+        key: ApiKey::SaslAuthenticate,
+        request: false,
+        sample: |rng, w, v| sasl_authenticate::Response::sample(rng, v).encode(w, v),
+        reencode: |frame, v| {
+            super::tests::reencode(
+                frame,
+                |r| sasl_authenticate::Response::decode(r, v),
                 |m, w| m.encode(w, v),
             )
         },
