@@ -12,6 +12,7 @@ mod demo;
 mod disk;
 mod doctor;
 mod http;
+mod init;
 mod logging;
 mod machine;
 mod metrics;
@@ -88,6 +89,13 @@ fn act(command: Command, started: Instant) -> Result<ExitCode, String> {
                 Ok(ExitCode::from(doctor::EXIT_CANNOT_CHECK))
             });
         }
+        Command::Init(command) => {
+            let done = init::run(&command, load_first(&command.flags)?)?;
+            let _ = match command.json {
+                true => writeln!(out, "{:#}", done.json()),
+                false => write!(out, "{}", done.text()),
+            };
+        }
         Command::Start(flags) => {
             drop(out);
             start::run(&load(&flags)?, started)?;
@@ -98,6 +106,16 @@ fn act(command: Command, started: Instant) -> Result<ExitCode, String> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration, whose named file need not be there yet.
+fn load_first(flags: &Flags) -> Result<Config, String> {
+    match &flags.file {
+        Some(file) if !file.exists() => {
+            load(&Flags { file: None, settings: flags.settings.clone() })
+        }
+        _ => load(flags),
+    }
 }
 
 fn load(flags: &Flags) -> Result<Config, String> {

@@ -153,7 +153,7 @@ fn body(options: &[(&'static str, String)]) -> Result<Map<String, Value>, Client
 }
 
 /// The first line of the file.
-fn password(path: &str) -> Result<String, ClientError> {
+pub fn password(path: &str) -> Result<String, ClientError> {
     let failed = |error| ClientError::Refused(format!("--{PASSWORD_FILE} {path}: {error}"));
     let text = match path {
         "-" => std::io::read_to_string(std::io::stdin()).map_err(failed)?,

@@ -12,6 +12,7 @@ pub fn version() -> String {
 pub fn general() -> String {
     "Koine: one broker for Kafka, AMQP 0-9-1 and MQTT clients.\n\n\
      koine [start] [FLAGS]           run the broker (koine start --help lists the flags)\n\
+     koine init                      make an administrator, certificates and koine.toml for a secured start\n\
      koine status                    how the running broker is: its alarms and what it holds\n\
      koine topics   [list|describe NAME|create NAME|delete NAME]\n\
      koine queues   [list|describe NAME|create NAME|delete NAME]\n\
@@ -71,6 +72,19 @@ pub fn admin(kind: Kind) -> String {
         "koine {name} delete NAME\n\n--http HOST:PORT says where the broker is (127.0.0.1:15672)."
     );
     text
+}
+
+pub fn init() -> String {
+    "koine init [--user NAME] [--password-file FILE] [--name HOST]... [--client USER]... [--json]\n\n\
+     Makes what a secured broker needs, in the data directory and koine.toml: an administrator (admin, with a\n\
+     password that is shown once), an authority and the broker's certificate by it, and a configuration that\n\
+     names them. No broker may run on the directory. Whoever owns it may do it again: the administrator then\n\
+     gets a new password, and files that are there stay.\n\n\
+     --password-file  the password's line; - is standard input\n\
+     --name           a host name or address that the broker's certificate is good for, beside this machine's\n\
+     --client         a user who gets a client certificate\n\
+     Flags of start say where the data is.\n"
+        .to_owned()
 }
 
 pub fn status() -> String {

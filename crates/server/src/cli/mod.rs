@@ -17,6 +17,7 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub enum Command {
     Start(Flags),
+    Init(InitCommand),
     Admin(AdminCommand),
     Status(StatusCommand),
     Tail(TailCommand),
@@ -32,6 +33,20 @@ pub struct AdminCommand {
     pub verb: Verb,
     pub json: bool,
     /// Where the broker is: `--http`, `--config`.
+    pub flags: Flags,
+}
+
+#[derive(Debug)]
+pub struct InitCommand {
+    /// The administrator.
+    pub user: String,
+    /// `-` is standard input; without one a password is made.
+    pub password_file: Option<String>,
+    /// Host names and addresses that the broker's certificate is good for beside its own.
+    pub names: Vec<String>,
+    /// Users who get a client certificate.
+    pub clients: Vec<String>,
+    pub json: bool,
     pub flags: Flags,
 }
 
@@ -97,8 +112,9 @@ impl From<lexopt::Error> for UsageError {
     }
 }
 
-const SUBCOMMANDS: [&str; 15] = [
+const SUBCOMMANDS: [&str; 16] = [
     "start",
+    "init",
     "status",
     "topics",
     "queues",
@@ -130,6 +146,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Us
     let mut parser = Parser::from_args(arguments);
     match subcommand.as_str() {
         "start" => read_start(&mut parser),
+        "init" => read_init(&mut parser),
         "status" => read_status(&mut parser),
         "tail" => read_tail(&mut parser),
         "demo" => read_demo(&mut parser),
@@ -187,6 +204,36 @@ fn read_start(parser: &mut Parser) -> Result<Command, UsageError> {
         }
     }
     Ok(Command::Start(flags))
+}
+
+fn read_init(parser: &mut Parser) -> Result<Command, UsageError> {
+    let mut command = InitCommand {
+        user: "admin".to_owned(),
+        password_file: None,
+        names: Vec::new(),
+        clients: Vec::new(),
+        json: false,
+        flags: Flags::default(),
+    };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Command::Show(help::init())),
+            Long("json") => command.json = true,
+            Long("user") => command.user = parser.value()?.string()?,
+            Long("password-file") => command.password_file = Some(parser.value()?.string()?),
+            Long("name") => command.names.push(parser.value()?.string()?),
+            Long("client") => command.clients.push(parser.value()?.string()?),
+            Long(flag) => {
+                let flag = flag.to_owned();
+                if !take_setting(parser, &flag, &mut command.flags)? {
+                    let own = ["json", "user", "password-file", "name", "client", "config"];
+                    return Err(unknown_flag(&flag, &own));
+                }
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Command::Init(command))
 }
 
 /// Flags that any client subcommand takes: where the broker is.

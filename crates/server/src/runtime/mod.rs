@@ -29,6 +29,7 @@ mod tests;
 use crate::config::{Config, ConfigError, Durability};
 use crate::data_directory::{DataDirectory, DataDirectoryError};
 use crate::disk::RealDisk;
+use crate::http::{AdminAnswer, AdminCall, AdminError, AdminRequest, Caller};
 use crate::machine;
 use crate::metrics::PROTOCOLS;
 use crate::tls::{Acceptance, Tls, TlsFileError};
@@ -38,6 +39,7 @@ use front::{Front, Listening};
 use gate::{Bounds, Gate};
 use koine_base::disk::Disk;
 use koine_base::ShardId;
+use koine_broker::access::Verifiers;
 use koine_broker::limits::Limits;
 use koine_broker::metadata;
 use koine_broker::session::{NodeInfo, Protocol};
@@ -46,7 +48,7 @@ use mailbox::{Mailbox, Message};
 use node_file::{Node, NodeFileError};
 use overload::Marks;
 use ring::rand::SecureRandom;
-use shard_host::ShardHost;
+use shard_host::{ShardHost, ADMIN_SHARD};
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
@@ -113,6 +115,8 @@ pub struct Broker {
     threads: Vec<JoinHandle<()>>,
     /// Held, so that nobody else opens it, until everything has ended.
     data: DataDirectory,
+    /// Where the admin session is.
+    admin: Arc<Mailbox>,
 }
 
 impl Broker {
@@ -176,6 +180,7 @@ impl Broker {
         }
 
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let admin = Arc::clone(&mailboxes[usize::from(ADMIN_SHARD.0)]);
         let front = FrontStarter {
             mailboxes,
             disk,
@@ -187,7 +192,20 @@ impl Broker {
         };
         let (stop, stopped) = oneshot::channel();
         let front = front.start(bound, stopped)?;
-        Ok(Broker { listeners, stop, front, threads, data })
+        Ok(Broker { listeners, stop, front, threads, data, admin })
+    }
+
+    /// One request of the node's own owner, who needs no login. Waits for the answer.
+    pub fn administer(
+        &self,
+        request: AdminRequest,
+        verifiers: Option<Verifiers>,
+    ) -> Result<AdminAnswer, AdminError> {
+        let (answer, answered) = oneshot::channel();
+        let call = AdminCall { request, caller: Caller::Node, verifiers, answer };
+        self.admin.post(Message::Admin(call));
+        let gone = |_| AdminError::Unavailable("the broker is stopping".to_owned());
+        answered.blocking_recv().map_err(gone)?
     }
 
     /// Where each listener is, in the order of the configuration.
@@ -254,7 +272,7 @@ fn limits(config: &Config, memory_bytes: u64) -> Limits {
 }
 
 /// From the system's generator.
-fn secret_seed() -> [u8; 32] {
+pub fn secret_seed() -> [u8; 32] {
     let mut seed = [0; 32];
     let drawn = ring::rand::SystemRandom::new().fill(&mut seed);
     // Without it every nonce could be foretold.

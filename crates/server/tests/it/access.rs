@@ -169,3 +169,33 @@ fn other_machines_are_let_in_once_there_are_users() {
     refused(&broker, Some(ADMIN), "users list");
     refused(&broker, None, "users list");
 }
+
+#[test]
+fn a_first_secured_start_takes_two_commands() {
+    let directory = Directory::new("init");
+    let init = |arguments: &[&str]| {
+        let mut command = koine();
+        command.args(["init", "--data", "data", "--json"]).args(arguments);
+        let output = command.current_dir(directory.path()).stdin(Stdio::null()).output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{complaint}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let first = init(&["--name", "broker.example", "--client", "alice"]);
+    assert_eq!(first["created"], true);
+    assert_eq!(first["config"], "koine.toml");
+    let again = init(&[]);
+    assert_eq!((&again["created"], &again["server"]), (&false.into(), &serde_json::Value::Null));
+    let password = |made: &serde_json::Value| made["password"].as_str().unwrap().to_owned();
+    assert_ne!(password(&first), password(&again));
+
+    // What it wrote is what the broker reads, and other machines may come.
+    let broker = Broker::start_in(directory, &["--config", "koine.toml", "--kafka", "0.0.0.0:0"]);
+    let old = password(&first);
+    refused(&broker, Some(("admin", &old)), "users list");
+    let new = password(&again);
+    let listed = run(&broker, Some(("admin", &new)), "users list --json", "");
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("administrator"));
+    let log = std::fs::read_to_string(broker.directory.path().join("log.txt")).unwrap();
+    assert!(!log.contains(&old) && !log.contains(&new), "no password in the log");
+}
