@@ -42,7 +42,7 @@ impl Bench {
         Bench {
             session: AdminSession::new(Rc::clone(&inbox)),
             inbox,
-            metadata: Metadata::new(&[false], (&limits).into()),
+            metadata: Metadata::new(&[false, true], (&limits).into()),
             limits,
             node: NodeInfo {
                 node_id: 1,
