@@ -14,6 +14,7 @@ mod login;
 pub mod message;
 mod operation;
 mod reply;
+mod rights;
 pub mod session;
 pub mod support;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::codec::Writer;
 use crate::fetch_session::FetchSession;
 use crate::login::Login;
 use crate::reply::Reply;
+use crate::rights::Rights;
 use crate::topic::Catalog;
 use koine_base::{rng::Rng, Moment};
 use koine_broker::metadata::Command;
@@ -53,6 +54,7 @@ pub struct Connection {
     pub peer: Peer,
     pub rng: Rng,
     pub login: Login,
+    pub rights: Rights,
     pub fetch_session: FetchSession,
     /// Scratch for routing.
     pub matches: Matches,
@@ -127,6 +129,12 @@ pub trait Operation {
     /// Bytes that it has gathered, or asked for, for its answer.
     fn gathered_bytes(&self) -> usize {
         0
+    }
+
+    /// Users or rules have changed: whoever waits for what it may not have any more is told so. As
+    /// [`Self::event`].
+    fn access_changed(&mut self, _env: &mut Env<'_, '_>) -> bool {
+        false
     }
 
     /// As [`Self::event`].

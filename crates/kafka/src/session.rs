@@ -60,6 +60,7 @@ impl KafkaSession {
         KafkaSession {
             connection: Connection {
                 login: Login::new(&peer),
+                rights: Default::default(),
                 peer,
                 rng: Rng::new(seed),
                 fetch_session: Default::default(),
@@ -311,7 +312,13 @@ impl Session for KafkaSession {
         if !self.connection.login.is_known(ctx) {
             ctx.out.close = true;
             self.closed = true;
+            return;
         }
+        let mut done = false;
+        if let Some((_, operation)) = &mut self.current {
+            done = operation.access_changed(&mut Env { ctx, connection: &mut self.connection });
+        }
+        self.finish(done, ctx);
     }
 
     fn disconnected(&mut self, _ctx: &mut Context<'_>) {

@@ -43,17 +43,15 @@ impl<'a> Catalog<'a> {
         }
     }
 
-    /// Name and stream of one partition.
-    pub fn partition(
-        self,
-        topic: &'a TopicRef,
-        index: i32,
-    ) -> Result<(&'a str, StreamId), ErrorCode> {
-        let name = match topic {
-            TopicRef::Name(name) => name.as_str(),
-            TopicRef::Id(id) => self.name_of(*id)?,
-        };
-        Ok((name, self.stream(name, index)?))
+    /// The name of a topic, whichever way it was named.
+    pub fn name<'n>(self, topic: &'n TopicRef) -> Result<&'n str, ErrorCode>
+    where
+        'a: 'n,
+    {
+        match topic {
+            TopicRef::Name(name) => Ok(name),
+            TopicRef::Id(id) => self.name_of(*id),
+        }
     }
 
     pub fn stream(self, name: &str, index: i32) -> Result<StreamId, ErrorCode> {

@@ -4,7 +4,9 @@ use crate::codec::generated::create_partitions::{Request, Response, Topic, Topic
 use crate::error::ErrorCode;
 use crate::operation::{Env, Gather, Operation, Started};
 use crate::reply::Reply;
+use crate::rights::refusal_text;
 use crate::topic::NAMESPACE;
+use koine_broker::access::Action;
 use koine_broker::metadata::{Command, Named};
 use koine_broker::session::Event;
 use std::collections::HashSet;
@@ -49,6 +51,7 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
 }
 
 fn check(wanted: &TopicWanted, env: &Env<'_, '_>) -> Result<u32, (ErrorCode, String)> {
+    env.may_topic(Action::Alter, &wanted.name).map_err(|error| (error, refusal_text(error)))?;
     let current = match env.catalog().find(&wanted.name) {
         Ok(Named::Topic(topic)) => topic.partition_count(),
         Ok(Named::Queue(_)) => {

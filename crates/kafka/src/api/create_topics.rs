@@ -7,7 +7,9 @@ use crate::config::{self, Defaults, TOPIC_KEYS};
 use crate::error::ErrorCode;
 use crate::operation::{Env, Gather, Operation, Started};
 use crate::reply::Reply;
+use crate::rights::refusal_text;
 use crate::topic::{check_new_name, NAMESPACE};
+use koine_broker::access::Action;
 use koine_broker::metadata::{Command, Outcome, TopicSettings};
 use koine_broker::session::Event;
 use std::collections::HashMap;
@@ -58,6 +60,7 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
 
 /// Partition count and settings of a topic that may be created.
 fn plan(wanted: &TopicWanted, env: &Env<'_, '_>) -> Result<(u32, TopicSettings), Refused> {
+    may_create(&wanted.name, env).map_err(|error| (error, refusal_text(error)))?;
     check_new_name(&wanted.name).map_err(|text| (ErrorCode::InvalidTopicException, text))?;
     if env.catalog().find(&wanted.name).is_ok() {
         let text = format!("Topic '{}' already exists.", wanted.name);
@@ -75,6 +78,11 @@ fn plan(wanted: &TopicWanted, env: &Env<'_, '_>) -> Result<(u32, TopicSettings),
         set.map_err(|text| (ErrorCode::InvalidConfig, text))?;
     }
     Ok((partitions, settings))
+}
+
+/// Who may create anything on the cluster may create any topic.
+pub(super) fn may_create(name: &str, env: &Env<'_, '_>) -> Result<(), ErrorCode> {
+    env.may_cluster(Action::Create).or_else(|_| env.may_topic(Action::Create, name))
 }
 
 fn partition_count(wanted: &TopicWanted, env: &Env<'_, '_>) -> Result<u32, Refused> {
@@ -122,6 +130,11 @@ fn partition_count(wanted: &TopicWanted, env: &Env<'_, '_>) -> Result<u32, Refus
 }
 
 fn describe(answer: &mut Topic, partitions: u32, settings: &TopicSettings, env: &Env<'_, '_>) {
+    if let Err(error) = env.may_topic(Action::DescribeConfigs, &answer.name) {
+        // It is created all the same.
+        answer.topic_config_error_code = error.code();
+        return;
+    }
     let defaults = Defaults { node: env.ctx.node, limits: env.ctx.limits };
     answer.num_partitions = partitions as i32;
     answer.replication_factor = 1;

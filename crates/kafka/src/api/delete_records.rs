@@ -5,6 +5,7 @@ use crate::error::ErrorCode;
 use crate::operation::{Env, Gather, Operation, Started};
 use crate::reply::Reply;
 use koine_base::StreamId;
+use koine_broker::access::Action;
 use koine_broker::metadata::Named;
 use koine_broker::session::{Event, Request as Ask};
 
@@ -49,6 +50,7 @@ fn check(
     offset: i64,
     env: &Env<'_, '_>,
 ) -> Result<(StreamId, u64), ErrorCode> {
+    env.may_topic(Action::Delete, name)?;
     let named = env.catalog().find(name)?;
     if matches!(named, Named::Queue(_)) {
         // What a queue holds goes when it is consumed or purged, not behind its consumers' back.

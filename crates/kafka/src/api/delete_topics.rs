@@ -5,6 +5,7 @@ use crate::error::ErrorCode;
 use crate::operation::{Env, Gather, Operation, Started};
 use crate::reply::Reply;
 use crate::topic::NAMESPACE;
+use koine_broker::access::Action;
 use koine_broker::metadata::{Command, Named};
 use koine_broker::session::{Event, Request as Ask};
 use std::collections::HashSet;
@@ -62,6 +63,11 @@ fn look_up(
             Err(error) => return (None, Err(error)),
         },
     };
+    if let Err(error) = env.may_topic(Action::Delete, name) {
+        // Who named it knows the name; who did not learns it only if it may see the topic.
+        let is_known = wanted.name.is_some() || env.may_topic(Action::Describe, name).is_ok();
+        return (is_known.then(|| name.to_string()), Err(error));
+    }
     let owned = name.to_string();
     let deletion: Result<Deletion, ErrorCode> = catalog.find(name).map(|named| -> Deletion {
         let (namespace, name) = (NAMESPACE, owned.clone());

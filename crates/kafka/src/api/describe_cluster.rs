@@ -1,6 +1,5 @@
 //! DescribeCluster (key 60).
 
-use super::metadata::CLUSTER_OPERATIONS;
 use crate::codec::generated::describe_cluster::{Broker, Request, Response};
 use crate::error::ErrorCode;
 use crate::operation::{Env, Started};
@@ -29,7 +28,7 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
         response.controller_id = broker_id;
         response.brokers.push(Broker { broker_id, host, port, rack: None, is_fenced: false });
         if request.include_cluster_authorized_operations {
-            response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+            response.cluster_authorized_operations = env.cluster_operations();
         }
     }
     env.send(reply, |w, v| response.encode(w, v));

@@ -8,6 +8,8 @@ use crate::config::{ConfigType, Defaults, TopicKey, TOPIC_KEYS};
 use crate::error::ErrorCode;
 use crate::operation::{Env, Started};
 use crate::reply::Reply;
+use crate::rights::refusal_text;
+use koine_broker::access::Action;
 use koine_broker::metadata::{Named, TopicSettings};
 
 pub(crate) const TOPIC: i8 = 2;
@@ -34,6 +36,7 @@ fn describe(request: &Request, wanted: &ResourceWanted, env: &Env<'_, '_>) -> Re
         ..Resource::default()
     };
     let configs = match wanted.resource_type {
+        _ if allowed(wanted, env).is_err() => allowed(wanted, env).map(|()| Vec::new()),
         TOPIC => topic(wanted, env),
         BROKER => broker(wanted, env),
         other => Err((
@@ -60,6 +63,15 @@ fn describe(request: &Request, wanted: &ResourceWanted, env: &Env<'_, '_>) -> Re
         }
     }
     resource
+}
+
+fn allowed(wanted: &ResourceWanted, env: &Env<'_, '_>) -> Result<(), Refused> {
+    let allowed = match wanted.resource_type {
+        TOPIC => env.may_topic(Action::DescribeConfigs, &wanted.resource_name),
+        BROKER => env.may_cluster(Action::DescribeConfigs),
+        _ => Ok(()),
+    };
+    allowed.map_err(|error| (error, refusal_text(error)))
 }
 
 fn topic(wanted: &ResourceWanted, env: &Env<'_, '_>) -> Result<Vec<Config>, Refused> {

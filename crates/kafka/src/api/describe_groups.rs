@@ -4,11 +4,9 @@ use crate::codec::generated::describe_groups::{Group, Member, Request, Response}
 use crate::error::ErrorCode;
 use crate::operation::{Env, Gather, Operation, Started};
 use crate::reply::Reply;
+use koine_broker::access::Action;
 use koine_broker::membership::{self, Answer, GroupDescription, GroupPhase};
 use koine_broker::session::{Event, Request as Ask};
-
-/// Read 3, delete 6, describe 8: all there is to do with a group.
-const GROUP_OPERATIONS: i32 = 0b1_0100_1000;
 
 /// From this version on a group that does not exist is an error; before it is described as dead
 /// (KIP-1043).
@@ -17,19 +15,25 @@ const NOT_FOUND_FROM: i16 = 6;
 pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> Started {
     let op = env.new_op();
     let mut groups = Vec::new();
+    let mut waiting = 0;
     for group in request.groups {
+        if let Err(error) = env.may_group(Action::Describe, &group) {
+            let error_code = error.code();
+            groups.push(Group { group_id: group, error_code, ..Group::default() });
+            continue;
+        }
+        waiting += 1;
         let token = op.token_at(groups.len());
         let describe = membership::Request::Describe { group: group.clone() };
         env.request(Ask::Group { token, request: describe });
         groups.push(Group { group_id: group, ..Group::default() });
     }
-    let count = groups.len();
     let mut operation = DescribeGroups {
         reply,
         operations: request.include_authorized_operations,
-        groups: Gather::new(groups, count),
+        groups: Gather::new(groups, waiting),
     };
-    if count == 0 {
+    if waiting == 0 {
         operation.answer(env);
         return Started::Answered;
     }
@@ -88,7 +92,7 @@ impl Operation for DescribeGroups {
             Ok(description) => {
                 fill(place, description, self.reply.version);
                 if self.operations {
-                    place.authorized_operations = GROUP_OPERATIONS;
+                    place.authorized_operations = env.group_operations(&place.group_id);
                 }
             }
             Err(error) => {

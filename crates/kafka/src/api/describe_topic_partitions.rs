@@ -1,12 +1,12 @@
 //! DescribeTopicPartitions (key 75): topics in pages, for clients that describe very many.
 
-use super::metadata::TOPIC_OPERATIONS;
 use crate::codec::generated::describe_topic_partitions::{
     Cursor, Partition, Request, Response, Topic,
 };
 use crate::error::ErrorCode;
 use crate::operation::{Env, Started};
 use crate::reply::Reply;
+use koine_broker::access::Action;
 use koine_broker::metadata::Named;
 use koine_broker::session::NodeInfo;
 
@@ -17,7 +17,8 @@ const PARTITIONS_MAX: i32 = 2000;
 pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> Started {
     let catalog = env.catalog();
     let mut names: Vec<&str> = if request.topics.is_empty() {
-        catalog.all().map(|(name, _)| name).collect()
+        let all = catalog.all().map(|(name, _)| name);
+        all.filter(|name| env.may_topic(Action::Describe, name).is_ok()).collect()
     } else {
         request.topics.iter().map(|topic| topic.name.as_str()).collect()
     };
@@ -36,7 +37,7 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
             break;
         }
         let mut topic = Topic { name: Some(name.to_string()), ..Topic::default() };
-        let named = match catalog.find(name) {
+        let named = match env.may_topic(Action::Describe, name).and_then(|()| catalog.find(name)) {
             Ok(named) => named,
             Err(error) => {
                 topic.error_code = error.code();
@@ -48,7 +49,7 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
         let count = named.partition_count() as i32;
         let end = count.min(first.saturating_add(room));
         topic.topic_id = named.id().0;
-        topic.topic_authorized_operations = TOPIC_OPERATIONS;
+        topic.topic_authorized_operations = env.topic_operations(name);
         topic.partitions =
             (first..end).map(|index| partition(index, named, env.ctx.node)).collect();
         room -= topic.partitions.len() as i32;

@@ -13,6 +13,7 @@ use crate::operation::{Env, Op, Operation, Started};
 use crate::reply::Reply;
 use bytes::Bytes;
 use koine_base::{Moment, StreamId};
+use koine_broker::access::Action;
 use koine_broker::batch::{attribute, BatchHeader, Codec};
 use koine_broker::metadata::Refusal;
 use koine_broker::session::{Event, ReadBatches, Request as Ask, StreamBounds};
@@ -44,6 +45,8 @@ struct Slot {
     /// It was read, or asked for its bounds, at least once.
     seen: bool,
     watched: bool,
+    /// It may not be read any more; `answer` says so.
+    is_revoked: bool,
     end: u64,
     answer: Partition,
 }
@@ -86,7 +89,10 @@ pub(crate) fn start(request: &Request<'_>, reply: Reply, env: &mut Env<'_, '_>) 
     let slots: Vec<Slot> = targets
         .into_iter()
         .map(|target| {
-            let found = catalog.partition(&target.topic, target.wanted.partition);
+            let found = catalog.name(&target.topic).and_then(|name| {
+                env.may_topic(Action::Read, name)?;
+                Ok((name, catalog.stream(name, target.wanted.partition)?))
+            });
             let mut answer =
                 Partition { partition_index: target.wanted.partition, ..Partition::default() };
             let (name, stream) = match found {
@@ -109,6 +115,7 @@ pub(crate) fn start(request: &Request<'_>, reply: Reply, env: &mut Env<'_, '_>) 
                 reading_bytes: None,
                 seen: false,
                 watched: false,
+                is_revoked: false,
                 end: 0,
                 answer,
             }
@@ -156,7 +163,7 @@ impl Fetch {
     fn ask_next(&mut self, env: &mut Env<'_, '_>) {
         while let Some(slot) = self.slots.get(self.next) {
             let used = self.used_bytes + self.outstanding_bytes;
-            let Some(stream) = slot.stream else {
+            let Some(stream) = slot.stream.filter(|_| !slot.is_revoked) else {
                 self.next += 1;
                 continue;
             };
@@ -221,6 +228,9 @@ impl Fetch {
         env: &mut Env<'_, '_>,
     ) {
         let slot = &mut self.slots[index];
+        if slot.is_revoked {
+            return;
+        }
         self.used_bytes -= slot.answer.records_bytes();
         // The engine gives at least one batch, however large. Only the first in the answer may go
         // over the limit; another gets its turn in a later answer.
@@ -385,6 +395,7 @@ impl Operation for Fetch {
                 self.outstanding -= 1;
                 slot.seen = true;
                 match result {
+                    _ if slot.is_revoked => {}
                     Ok(bounds) => slot.take_bounds(bounds),
                     Err(refusal) => slot.fail(refusal.into()),
                 }
@@ -392,7 +403,8 @@ impl Operation for Fetch {
             Event::Grown { token } => {
                 let (index, kind) = place(token);
                 let Some(slot) = self.slots.get_mut(index) else { return false };
-                let (Some(stream), true, WATCH) = (slot.stream, slot.watched, kind) else {
+                let stream = slot.stream.filter(|_| !slot.is_revoked);
+                let (Some(stream), true, WATCH) = (stream, slot.watched, kind) else {
                     return false;
                 };
                 slot.watched = false;
@@ -404,6 +416,19 @@ impl Operation for Fetch {
             _ => return false,
         }
         self.advance(env)
+    }
+
+    fn access_changed(&mut self, env: &mut Env<'_, '_>) -> bool {
+        for slot in self.slots.iter_mut().filter(|slot| slot.stream.is_some()) {
+            let Err(error) = env.may_topic(Action::Read, &slot.name) else { continue };
+            self.used_bytes -= slot.answer.records_bytes();
+            slot.fail(error);
+            slot.is_revoked = true;
+            slot.seen = true;
+            self.failed = true;
+        }
+        // Reads under way are waited for: they answer soon.
+        self.failed && self.advance(env)
     }
 
     fn gathered_bytes(&self) -> usize {

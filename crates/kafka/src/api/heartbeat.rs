@@ -4,10 +4,16 @@ use crate::codec::generated::heartbeat::{Request, Response};
 use crate::error::ErrorCode;
 use crate::operation::{Env, Operation, Started};
 use crate::reply::Reply;
+use koine_broker::access::Action;
 use koine_broker::membership::{self, Answer, MemberRef};
 use koine_broker::session::{Event, Request as Ask};
 
 pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> Started {
+    if let Err(error) = env.may_group(Action::Read, &request.group_id) {
+        let response = Response { throttle_time_ms: 0, error_code: error.code() };
+        env.send(reply, |w, v| response.encode(w, v));
+        return Started::Answered;
+    }
     let op = env.new_op();
     let heartbeat = membership::Request::Heartbeat {
         group: request.group_id,

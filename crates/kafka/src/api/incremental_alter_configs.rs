@@ -1,13 +1,15 @@
 //! IncrementalAlterConfigs (key 44), and the work behind both ways of changing settings. Only topics
 //! have settings that can be changed at run time.
 
-use super::describe_configs::TOPIC;
+use super::describe_configs::{BROKER, TOPIC};
 use crate::codec::generated::incremental_alter_configs::{Request, Resource, Response};
 use crate::config::{self, ConfigType, Defaults, TopicKey};
 use crate::error::ErrorCode;
 use crate::operation::{Env, Gather, Operation, Started};
 use crate::reply::Reply;
+use crate::rights::refusal_text;
 use crate::topic::NAMESPACE;
+use koine_broker::access::Action;
 use koine_broker::metadata::{Command, Named, TopicSettings};
 use koine_broker::session::Event;
 use std::collections::HashSet;
@@ -114,6 +116,12 @@ where
 
 fn new_settings(wanted: &Wanted, env: &Env<'_, '_>) -> Result<TopicSettings, (ErrorCode, String)> {
     let name = &wanted.resource_name;
+    let allowed = match wanted.resource_type {
+        TOPIC => env.may_topic(Action::AlterConfigs, name),
+        BROKER => env.may_cluster(Action::AlterConfigs),
+        _ => Ok(()),
+    };
+    allowed.map_err(|error| (error, refusal_text(error)))?;
     if wanted.resource_type != TOPIC {
         let text = "only topics have settings that can be changed at run time";
         return Err((ErrorCode::InvalidRequest, text.into()));

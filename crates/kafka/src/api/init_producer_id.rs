@@ -4,6 +4,7 @@ use crate::codec::generated::init_producer_id::{Request, Response};
 use crate::error::ErrorCode;
 use crate::operation::{Env, Operation, Started};
 use crate::reply::Reply;
+use koine_broker::access::Action;
 use koine_broker::metadata::{Command, Outcome};
 use koine_broker::session::Event;
 
@@ -11,6 +12,9 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
     if request.transactional_id.is_some() {
         // As FindCoordinator answers for transactional ids.
         return answer(Err(ErrorCode::TransactionalIdAuthorizationFailed), reply, env);
+    }
+    if let Err(error) = env.may_cluster(Action::IdempotentWrite) {
+        return answer(Err(error), reply, env);
     }
     let op = env.new_op();
     env.propose(op.token(0), Command::AllocateProducerId);

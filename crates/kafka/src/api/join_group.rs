@@ -5,6 +5,7 @@ use crate::codec::generated::join_group::{Member, Request, Response};
 use crate::error::ErrorCode;
 use crate::operation::{Env, Operation, Started};
 use crate::reply::Reply;
+use koine_broker::access::Action;
 use koine_broker::membership::{self, Answer, Join, MemberRef};
 use koine_broker::session::{Event, Request as Ask};
 
@@ -19,6 +20,11 @@ pub(crate) fn start(
     reply: Reply,
     env: &mut Env<'_, '_>,
 ) -> Started {
+    if let Err(error) = env.may_group(Action::Read, &request.group_id) {
+        let refused = refused(error, request.member_id, reply);
+        env.send(reply, |w, v| refused.encode(w, v));
+        return Started::Answered;
+    }
     let session_timeout_ms = request.session_timeout_ms;
     let rebalance_timeout_ms = match reply.version {
         0 => session_timeout_ms,
@@ -31,6 +37,7 @@ pub(crate) fn start(
         env.send(reply, |w, v| refused.encode(w, v));
         return Started::Answered;
     };
+    let (group, member_id) = (request.group_id.clone(), request.member_id.clone());
     let op = env.new_op();
     let join = Join {
         group: request.group_id,
@@ -51,7 +58,7 @@ pub(crate) fn start(
         member: MemberRef { member_id: request.member_id, instance_id: request.group_instance_id },
     };
     env.request(Ask::Group { token: op.token(0), request: membership::Request::Join(join) });
-    Started::Waiting(op, Box::new(JoinGroup { reply }))
+    Started::Waiting(op, Box::new(JoinGroup { reply, group, member_id }))
 }
 
 fn refused(error: ErrorCode, member_id: String, reply: Reply) -> Response {
@@ -67,6 +74,8 @@ fn refused(error: ErrorCode, member_id: String, reply: Reply) -> Response {
 
 struct JoinGroup {
     reply: Reply,
+    group: String,
+    member_id: String,
 }
 
 impl Operation for JoinGroup {
@@ -94,6 +103,13 @@ impl Operation for JoinGroup {
             },
             Err(refusal) => refused(refusal.error.into(), refusal.member_id, self.reply),
         };
+        env.send(self.reply, |w, v| response.encode(w, v));
+        true
+    }
+
+    fn access_changed(&mut self, env: &mut Env<'_, '_>) -> bool {
+        let Err(error) = env.may_group(Action::Read, &self.group) else { return false };
+        let response = refused(error, std::mem::take(&mut self.member_id), self.reply);
         env.send(self.reply, |w, v| response.encode(w, v));
         true
     }

@@ -4,6 +4,7 @@ use crate::codec::generated::leave_group::{Member, Request, Response};
 use crate::error::ErrorCode;
 use crate::operation::{Env, Operation, Started};
 use crate::reply::Reply;
+use koine_broker::access::Action;
 use koine_broker::membership::{self, Answer, MemberRef};
 use koine_broker::session::{Event, Request as Ask};
 
@@ -11,6 +12,11 @@ use koine_broker::session::{Event, Request as Ask};
 const LIST_FROM: i16 = 3;
 
 pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> Started {
+    if let Err(error) = env.may_group(Action::Read, &request.group_id) {
+        let response = Response { error_code: error.code(), ..Response::default() };
+        env.send(reply, |w, v| response.encode(w, v));
+        return Started::Answered;
+    }
     let members = if reply.version < LIST_FROM {
         vec![MemberRef { member_id: request.member_id, instance_id: None }]
     } else {

@@ -4,6 +4,7 @@ use super::describe_groups::state_name;
 use crate::codec::generated::list_groups::{Group, Request, Response};
 use crate::operation::{Env, Operation, Started};
 use crate::reply::Reply;
+use koine_broker::access::Action;
 use koine_broker::session::{Event, Request as Ask};
 
 /// The one type there is: groups of the consumer and share kinds are not served yet.
@@ -28,8 +29,10 @@ fn passes(filter: &[String], text: &str) -> bool {
 impl Operation for ListGroups {
     fn event(&mut self, event: Event, env: &mut Env<'_, '_>) -> bool {
         let Event::Groups { groups, .. } = event else { return false };
+        let sees_all = env.may_cluster(Action::Describe).is_ok();
         let listed = groups
             .into_iter()
+            .filter(|group| sees_all || env.may_group(Action::Describe, &group.group).is_ok())
             .filter(|group| passes(&self.request.states_filter, state_name(group.phase)))
             .filter(|_| passes(&self.request.types_filter, CLASSIC))
             .map(|group| Group {
@@ -38,7 +41,8 @@ impl Operation for ListGroups {
                 group_state: state_name(group.phase).to_string(),
                 group_type: CLASSIC.to_string(),
             });
-        let response = Response { groups: listed.collect(), ..Response::default() };
+        let groups = listed.collect();
+        let response = Response { groups, ..Response::default() };
         env.send(self.reply, |w, v| response.encode(w, v));
         true
     }

@@ -5,6 +5,7 @@ use crate::error::ErrorCode;
 use crate::operation::{Env, Gather, Op, Operation, Started};
 use crate::reply::Reply;
 use koine_base::{StreamId, Timestamp};
+use koine_broker::access::Action;
 use koine_broker::session::{Event, Request as Ask, StreamBounds};
 
 const LATEST: i64 = -1;
@@ -69,6 +70,7 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
     let mut names = Vec::new();
     let mut waiting = 0;
     for topic in request.topics {
+        let allowed = env.may_topic(Action::Describe, &topic.name);
         for wanted in &topic.partitions {
             let answer =
                 Partition { partition_index: wanted.partition_index, ..Partition::default() };
@@ -80,7 +82,10 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
                 search: None,
             };
             let found = match is_known(wanted.timestamp, reply.version) {
-                true => env.catalog().stream(&topic.name, wanted.partition_index),
+                true => {
+                    allowed.and_then(|()| env.catalog().stream(&topic.name, wanted.partition_index))
+                }
+                false if allowed.is_err() => Err(ErrorCode::TopicAuthorizationFailed),
                 false => Err(ErrorCode::UnsupportedVersion),
             };
             match found {

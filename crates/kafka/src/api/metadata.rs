@@ -1,22 +1,15 @@
 //! Metadata (key 3): brokers, topics and partitions. Missing topics are created if the client allows
 //! it and the node does; the answer then waits until they exist.
 
+use super::create_topics::may_create;
 use crate::codec::generated::metadata::{Broker, Partition, Request, Response, Topic, TopicWanted};
 use crate::error::ErrorCode;
 use crate::operation::{Env, Gather, Operation, Started};
 use crate::reply::Reply;
-use crate::topic::{check_new_name, Catalog, NAMESPACE};
+use crate::topic::{check_new_name, NAMESPACE};
+use koine_broker::access::Action;
 use koine_broker::metadata::{Command, Durability, Named, Refusal, TopicSettings};
 use koine_broker::session::{Event, NodeInfo};
-
-/// Everything that can be done to a topic, as bits numbered by Kafka's ACL operations: read 3,
-/// write 4, create 5, delete 6, alter 7, describe 8, describe configs 10, alter configs 11.
-/// There are no ACLs yet: all of it is allowed.
-pub const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
-
-/// Create 5, alter 7, describe 8, cluster action 9, describe configs 10, alter configs 11,
-/// idempotent write 12.
-pub const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 const NO_ID: [u8; 16] = [0; 16];
 
@@ -30,8 +23,9 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
         cluster_operations: request.include_cluster_authorized_operations,
         wanted,
         created: Gather::new(Vec::new(), 0),
+        forbidden: Vec::new(),
     };
-    let missing = if create { op.missing(env.catalog()) } else { Vec::new() };
+    let missing = if create { op.missing(env) } else { Vec::new() };
     if missing.is_empty() {
         op.answer(env);
         return Started::Answered;
@@ -69,32 +63,43 @@ struct MetadataOp {
     wanted: Option<Vec<TopicWanted>>,
     /// Names being created, and why they were not.
     created: Gather<(String, Option<Refusal>)>,
+    /// Names that do not exist and may not be created by whoever asks.
+    forbidden: Vec<String>,
 }
 
 impl MetadataOp {
     /// Names that do not exist and may be created, each once.
-    fn missing(&self, catalog: Catalog<'_>) -> Vec<String> {
+    fn missing(&mut self, env: &Env<'_, '_>) -> Vec<String> {
+        let catalog = env.catalog();
         let mut missing: Vec<String> = self
             .wanted
             .iter()
             .flatten()
             .filter(|wanted| wanted.topic_id == NO_ID)
             .filter_map(|wanted| wanted.name.clone())
+            .filter(|name| env.may_topic(Action::Describe, name).is_ok())
             .filter(|name| matches!(catalog.find(name), Err(ErrorCode::UnknownTopicOrPartition)))
-            .filter(|name| check_new_name(name).is_ok())
             .collect();
         missing.sort_unstable();
         missing.dedup();
+        let (missing, forbidden) =
+            missing.into_iter().partition(|name| may_create(name, env).is_ok());
+        self.forbidden = forbidden;
+        let mut missing: Vec<String> = missing;
+        missing.retain(|name| check_new_name(name).is_ok());
         missing
     }
 
     fn answer(&self, env: &mut Env<'_, '_>) {
         let node = env.ctx.node;
         let (host, port) = env.advertised();
-        let catalog = env.catalog();
+        let is_visible = |name: &str| env.may_topic(Action::Describe, name).is_ok();
         let topics = match &self.wanted {
-            None => catalog.all().map(|(name, named)| self.found(name, named, node)).collect(),
-            Some(wanted) => wanted.iter().map(|wanted| self.topic(wanted, catalog, node)).collect(),
+            None => {
+                let all = env.catalog().all().filter(|(name, _)| is_visible(name));
+                all.map(|(name, named)| self.found(name, named, env)).collect()
+            }
+            Some(wanted) => wanted.iter().map(|wanted| self.topic(wanted, env)).collect(),
         };
         let mut response = Response {
             brokers: vec![Broker { node_id: node.node_id, host, port, rack: None }],
@@ -104,12 +109,13 @@ impl MetadataOp {
             ..Response::default()
         };
         if self.cluster_operations {
-            response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+            response.cluster_authorized_operations = env.cluster_operations();
         }
         env.send(self.reply, |w, v| response.encode(w, v));
     }
 
-    fn topic(&self, wanted: &TopicWanted, catalog: Catalog<'_>, node: &NodeInfo) -> Topic {
+    fn topic(&self, wanted: &TopicWanted, env: &Env<'_, '_>) -> Topic {
+        let catalog = env.catalog();
         let missing = |name: Option<String>, error: ErrorCode| Topic {
             error_code: error.code(),
             name,
@@ -124,8 +130,15 @@ impl MetadataOp {
             Some(name) => name,
             None => return missing(None, ErrorCode::InvalidRequest),
         };
+        if let Err(error) = env.may_topic(Action::Describe, name) {
+            // Ids are no secret, names are: each hears back what it said.
+            return missing(wanted.name.clone(), error);
+        }
         match catalog.find(name) {
-            Ok(named) => self.found(name, named, node),
+            Ok(named) => self.found(name, named, env),
+            Err(_) if self.forbidden.iter().any(|forbidden| forbidden == name) => {
+                missing(Some(name.to_string()), ErrorCode::TopicAuthorizationFailed)
+            }
             Err(error) => {
                 let refused = self.created.answers.iter().find(|(created, _)| created == name);
                 let error = match refused {
@@ -138,7 +151,8 @@ impl MetadataOp {
         }
     }
 
-    fn found(&self, name: &str, named: Named<'_>, node: &NodeInfo) -> Topic {
+    fn found(&self, name: &str, named: Named<'_>, env: &Env<'_, '_>) -> Topic {
+        let node = env.ctx.node;
         let epoch = |index| named.stream(index).map_or(-1, |stream| node.epoch(stream));
         let partitions = (0..named.partition_count()).map(|index| Partition {
             error_code: 0,
@@ -156,7 +170,7 @@ impl MetadataOp {
             ..Topic::default()
         };
         if self.topic_operations {
-            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+            topic.topic_authorized_operations = env.topic_operations(name);
         }
         topic
     }

@@ -7,6 +7,7 @@ use crate::error::ErrorCode;
 use crate::operation::{Env, Operation, Started};
 use crate::reply::Reply;
 use crate::topic::Catalog;
+use koine_broker::access::Action;
 use koine_broker::membership::{CommitMember, MemberRef};
 use koine_broker::offsets::CommittedOffset;
 use koine_broker::session::{Event, Request as Ask};
@@ -20,12 +21,12 @@ const IDS_FROM: i16 = 10;
 pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> Started {
     let member = member_of(&request);
     let wall = env.ctx.now.wall.0;
-    let catalog = env.catalog();
+    let allowed = env.may_group(Action::Read, &request.group_id);
     let mut offsets = Vec::new();
     let topics = request
         .topics
         .iter()
-        .map(|wanted| topic(wanted, reply.version, wall, catalog, &mut offsets));
+        .map(|wanted| topic(wanted, reply.version, wall, allowed, &mut offsets, env));
     let mut operation = OffsetCommit { reply, topics: topics.collect() };
     if offsets.is_empty() {
         operation.answer(env);
@@ -59,13 +60,17 @@ fn topic(
     wanted: &TopicOffsets,
     version: i16,
     wall: i64,
-    catalog: Catalog<'_>,
+    allowed: Result<(), ErrorCode>,
     offsets: &mut Vec<(String, i32, CommittedOffset)>,
+    env: &Env<'_, '_>,
 ) -> Topic {
+    let catalog = env.catalog();
     let named = match version {
         IDS_FROM.. => catalog.name_of(wanted.topic_id),
         _ => Ok(wanted.name.as_str()),
     };
+    let named = allowed.and(named);
+    let named = named.and_then(|name| env.may_topic(Action::Read, name).map(|()| name));
     let partitions = wanted.partitions.iter().map(|partition| {
         let checked = named.and_then(|name| check(name, partition, catalog).map(|()| name));
         let error = match checked {

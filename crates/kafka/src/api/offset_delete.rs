@@ -4,17 +4,24 @@ use crate::codec::generated::offset_delete::{Partition, Request, Response, Topic
 use crate::error::ErrorCode;
 use crate::operation::{Env, Operation, Started};
 use crate::reply::Reply;
+use koine_broker::access::Action;
 use koine_broker::membership::GroupError;
 use koine_broker::session::{Event, Request as Ask};
 
 pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> Started {
+    if let Err(error) = env.may_group(Action::Delete, &request.group_id) {
+        let response = Response { error_code: error.code(), ..Response::default() };
+        env.send(reply, |w, v| response.encode(w, v));
+        return Started::Answered;
+    }
     let catalog = env.catalog();
     let mut partitions = Vec::new();
     let mut topics = Vec::new();
     for topic in request.topics {
+        let allowed = env.may_topic(Action::Read, &topic.name);
         let answers = topic.partitions.iter().map(|wanted| {
             let index = wanted.partition_index;
-            let error = match catalog.stream(&topic.name, index) {
+            let error = match allowed.and_then(|()| catalog.stream(&topic.name, index)) {
                 Ok(_) => {
                     partitions.push((topic.name.clone(), index));
                     ErrorCode::None

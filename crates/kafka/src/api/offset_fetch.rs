@@ -6,11 +6,13 @@ use crate::codec::generated::offset_fetch::{
 use crate::error::ErrorCode;
 use crate::operation::{Env, Gather, Operation, Started};
 use crate::reply::Reply;
-use crate::topic::Catalog;
+use koine_broker::access::Action;
 use koine_broker::offsets::CommittedOffset;
 use koine_broker::session::{Event, Request as Ask};
 use std::collections::HashMap;
 
+/// Before this version an error of the group stands at each partition.
+const GROUP_ERROR_FROM: i16 = 2;
 const SEVERAL_FROM: i16 = 8;
 const IDS_FROM: i16 = 10;
 
@@ -29,16 +31,18 @@ struct Asked {
 struct AskedTopic {
     /// The error is for all of its partitions.
     name: Result<String, ErrorCode>,
+    /// As the client named it.
+    given: String,
     topic_id: [u8; 16],
     partitions: Vec<i32>,
 }
 
 pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> Started {
-    let catalog = env.catalog();
-    let asked: Vec<Asked> = if reply.version < SEVERAL_FROM {
+    let mut asked: Vec<Asked> = if reply.version < SEVERAL_FROM {
         let topics = request.topics.map(|topics| {
             let named = topics.into_iter().map(|topic| AskedTopic {
-                name: Ok(topic.name),
+                name: env.may_topic(Action::Describe, &topic.name).map(|()| topic.name.clone()),
+                given: topic.name,
                 topic_id: [0; 16],
                 partitions: topic.partition_indexes,
             });
@@ -52,17 +56,22 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
         }]
     } else {
         let groups = request.groups.into_iter();
-        groups.map(|group| Asked::of(group, reply.version, catalog)).collect()
+        groups.map(|group| Asked::of(group, reply.version, env)).collect()
     };
     let op = env.new_op();
-    for (index, asked) in asked.iter().enumerate() {
+    let mut waiting = 0;
+    for (index, asked) in asked.iter_mut().enumerate() {
+        if let Err(error) = env.may_group(Action::Describe, &asked.group_id) {
+            asked.refuse(error, reply.version);
+            continue;
+        }
+        waiting += 1;
         let partitions = asked.topics.as_ref().map(|topics| named_partitions(topics));
         let (token, group) = (op.token_at(index), asked.group_id.clone());
         env.request(Ask::FetchOffsets { token, group, partitions });
     }
-    let count = asked.len();
-    let mut operation = OffsetFetch { reply, groups: Gather::new(asked, count) };
-    if count == 0 {
+    let mut operation = OffsetFetch { reply, groups: Gather::new(asked, waiting) };
+    if waiting == 0 {
         operation.answer(env);
         return Started::Answered;
     }
@@ -76,23 +85,41 @@ fn named_partitions(topics: &[AskedTopic]) -> Vec<(String, i32)> {
 }
 
 impl Asked {
-    fn of(group: GroupWanted, version: i16, catalog: Catalog<'_>) -> Self {
+    fn of(group: GroupWanted, version: i16, env: &Env<'_, '_>) -> Self {
+        let catalog = env.catalog();
         let topics = group.topics.map(|topics| {
-            let named = topics.into_iter().map(|topic| AskedTopic {
-                name: match version {
-                    IDS_FROM.. => catalog.name_of(topic.topic_id).map(str::to_string),
-                    _ => Ok(topic.name),
-                },
-                topic_id: topic.topic_id,
-                partitions: topic.partition_indexes,
+            let named = topics.into_iter().map(|topic| {
+                let name = match version {
+                    IDS_FROM.. => catalog.name_of(topic.topic_id),
+                    _ => Ok(topic.name.as_str()),
+                };
+                let allowed = |name: &str| env.may_topic(Action::Describe, name);
+                AskedTopic {
+                    name: name.and_then(|name| allowed(name).map(|()| name.to_string())),
+                    given: topic.name,
+                    topic_id: topic.topic_id,
+                    partitions: topic.partition_indexes,
+                }
             });
             named.collect()
         });
         Asked { group_id: group.group_id, topics, found: Vec::new(), error: ErrorCode::None }
     }
 
-    /// What was asked for, in the client's order; or all that was found.
-    fn topics(self, version: i16, catalog: Catalog<'_>) -> Vec<GroupTopic> {
+    /// Nothing of the group is shown.
+    fn refuse(&mut self, error: ErrorCode, version: i16) {
+        self.error = error;
+        if version >= GROUP_ERROR_FROM {
+            self.topics = Some(Vec::new());
+        }
+        for topic in self.topics.iter_mut().flatten() {
+            topic.name = Err(error);
+        }
+    }
+
+    /// What was asked for, in the client's order; or all that was found and may be seen.
+    fn topics(self, version: i16, env: &Env<'_, '_>) -> Vec<GroupTopic> {
+        let catalog = env.catalog();
         let mut found: HashMap<String, Vec<(i32, CommittedOffset)>> = HashMap::new();
         let mut order = Vec::new();
         for (name, index, offset) in self.found {
@@ -104,6 +131,7 @@ impl Asked {
             partitions.push((index, offset));
         }
         let Some(asked) = self.topics else {
+            order.retain(|name| env.may_topic(Action::Describe, name).is_ok());
             let all = order.into_iter().filter_map(|name| {
                 let topic_id = match catalog.find(&name) {
                     Ok(named) => named.id().0,
@@ -132,7 +160,7 @@ impl Asked {
             });
             GroupTopic {
                 partitions: partitions.collect(),
-                name: topic.name.unwrap_or_default(),
+                name: topic.given,
                 topic_id: topic.topic_id,
             }
         });
@@ -169,12 +197,11 @@ struct OffsetFetch {
 impl OffsetFetch {
     fn answer(&mut self, env: &mut Env<'_, '_>) {
         let version = self.reply.version;
-        let catalog = env.catalog();
         let asked = std::mem::take(&mut self.groups.answers).into_iter();
         let mut groups = asked.map(|asked| Group {
             group_id: asked.group_id.clone(),
             error_code: asked.error.code(),
-            topics: asked.topics(version, catalog),
+            topics: asked.topics(version, env),
         });
         let mut response = Response::default();
         if version < SEVERAL_FROM {

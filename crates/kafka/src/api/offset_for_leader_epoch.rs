@@ -5,6 +5,7 @@ use crate::codec::generated::offset_for_leader_epoch::{EpochEndOffset, Request, 
 use crate::error::ErrorCode;
 use crate::operation::{Env, Gather, Operation, Started};
 use crate::reply::Reply;
+use koine_broker::access::Action;
 use koine_broker::session::{Event, Request as Ask};
 
 pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> Started {
@@ -13,6 +14,8 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
     let mut names = Vec::new();
     let mut waiting = 0;
     for topic in request.topics {
+        let by_cluster = env.may_cluster(Action::ClusterAction);
+        let allowed = by_cluster.or_else(|_| env.may_topic(Action::Describe, &topic.topic));
         for wanted in &topic.partitions {
             let mut place = EpochEndOffset {
                 error_code: 0,
@@ -20,7 +23,9 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
                 leader_epoch: -1,
                 end_offset: -1,
             };
-            let found = env.catalog().stream(&topic.topic, wanted.partition).and_then(|stream| {
+            let stream =
+                allowed.and_then(|()| env.catalog().stream(&topic.topic, wanted.partition));
+            let found = stream.and_then(|stream| {
                 let epoch = env.ctx.node.epoch(stream);
                 // One that is not known here yet is for the client to come back with.
                 check_epoch(wanted.current_leader_epoch, epoch).map(|()| stream)

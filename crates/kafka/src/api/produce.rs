@@ -14,6 +14,7 @@ use crate::session::{DISK_THROTTLE_MS, MEMORY_THROTTLE_MS};
 use crate::topic::NAMESPACE;
 use bytes::Bytes;
 use koine_base::StreamId;
+use koine_broker::access::Action;
 use koine_broker::batch::{records, validate_from_producer, BatchInfo, BatchLimits, Codec};
 use koine_broker::metadata::{Named, Refusal};
 use koine_broker::overload::Alarms;
@@ -87,6 +88,7 @@ pub(crate) fn start(frame: &Frame, env: &mut Env<'_, '_>) -> Result<Produce, Mal
             IDS_FROM.. => env.catalog().name_of(topic.topic_id),
             _ => Ok(topic.name),
         };
+        let name = name.and_then(|name| env.may_topic(Action::Write, name).map(|()| name));
         for partition in &topic.partitions {
             let op = env.new_op();
             let mut answer = PartitionResponse { index: partition.index, ..Default::default() };

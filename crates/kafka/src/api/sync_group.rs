@@ -4,10 +4,16 @@ use crate::codec::generated::sync_group::{Request, Response};
 use crate::error::ErrorCode;
 use crate::operation::{Env, Operation, Started};
 use crate::reply::Reply;
+use koine_broker::access::Action;
 use koine_broker::membership::{self, Answer, MemberRef, Sync};
 use koine_broker::session::{Event, Request as Ask};
 
 pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> Started {
+    if let Err(error) = env.may_group(Action::Read, &request.group_id) {
+        refuse(error, reply, env);
+        return Started::Answered;
+    }
+    let group = request.group_id.clone();
     let op = env.new_op();
     let sync = Sync {
         group: request.group_id,
@@ -22,11 +28,17 @@ pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> St
             .collect(),
     };
     env.request(Ask::Group { token: op.token(0), request: membership::Request::Sync(sync) });
-    Started::Waiting(op, Box::new(SyncGroup { reply }))
+    Started::Waiting(op, Box::new(SyncGroup { reply, group }))
+}
+
+fn refuse(error: ErrorCode, reply: Reply, env: &mut Env<'_, '_>) {
+    let response = Response { error_code: error.code(), ..Response::default() };
+    env.send(reply, |w, v| response.encode(w, v));
 }
 
 struct SyncGroup {
     reply: Reply,
+    group: String,
 }
 
 impl Operation for SyncGroup {
@@ -45,5 +57,13 @@ impl Operation for SyncGroup {
         };
         env.send(self.reply, |w, v| response.encode(w, v));
         true
+    }
+
+    fn access_changed(&mut self, env: &mut Env<'_, '_>) -> bool {
+        let refused = env.may_group(Action::Read, &self.group).err();
+        if let Some(error) = refused {
+            refuse(error, self.reply, env);
+        }
+        refused.is_some()
     }
 }

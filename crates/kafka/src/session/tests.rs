@@ -15,6 +15,7 @@ mod fetch;
 mod groups;
 mod overload;
 mod produce;
+mod rights;
 mod sasl;
 
 fn decode<'a, T>(

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use koine_base::Moment;
 use koine_broker::batch::{BatchHeader, Origin};
 
-fn wanted(partition: i32, fetch_offset: i64) -> PartitionWanted {
+pub fn wanted(partition: i32, fetch_offset: i64) -> PartitionWanted {
     PartitionWanted {
         partition,
         current_leader_epoch: -1,
@@ -17,7 +17,7 @@ fn wanted(partition: i32, fetch_offset: i64) -> PartitionWanted {
     }
 }
 
-fn request(topic: &str, partitions: Vec<PartitionWanted>) -> Request<'_> {
+pub fn request(topic: &str, partitions: Vec<PartitionWanted>) -> Request<'_> {
     let topics = match partitions.is_empty() {
         true => Vec::new(),
         false => vec![TopicWanted { topic, topic_id: [0; 16], partitions }],
@@ -37,7 +37,7 @@ fn request(topic: &str, partitions: Vec<PartitionWanted>) -> Request<'_> {
     }
 }
 
-fn fetch(client: &mut Client, version: i16, request: &Request<'_>) -> Response {
+pub fn fetch(client: &mut Client, version: i16, request: &Request<'_>) -> Response {
     let frame = client.call(ApiKey::Fetch, version, |w| request.encode(w, version));
     decode(&frame, |r| Response::decode(r, version))
 }
@@ -49,13 +49,13 @@ pub fn fetch_one(client: &mut Client, topic: &str, partition: i32, offset: i64) 
 }
 
 /// Sends a request that may have to wait.
-fn start(client: &mut Client, request: &Request<'_>) -> Option<Response> {
+pub fn start(client: &mut Client, request: &Request<'_>) -> Option<Response> {
     client.queue(ApiKey::Fetch, 12, |w| request.encode(w, 12));
     client.run();
     answered(client)
 }
 
-fn answered(client: &mut Client) -> Option<Response> {
+pub fn answered(client: &mut Client) -> Option<Response> {
     let (_, frame) = client.answer(ApiKey::Fetch, 12)?;
     Some(decode(&frame, |r| Response::decode(r, 12)))
 }

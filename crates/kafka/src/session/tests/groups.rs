@@ -3,7 +3,7 @@
 use super::*;
 use koine_broker::membership::*;
 
-fn join(version: i16) -> join_group::Request {
+pub fn join(version: i16) -> join_group::Request {
     let protocol =
         join_group::Protocol { name: "range".into(), metadata: Bytes::from_static(b"meta") };
     join_group::Request {

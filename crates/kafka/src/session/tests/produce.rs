@@ -15,7 +15,7 @@ pub fn request<'a>(topic: &'a str, index: i32, records: &Bytes) -> Request<'a> {
     }
 }
 
-fn produce(client: &mut Client, version: i16, request: &Request<'_>) -> PartitionResponse {
+pub fn produce(client: &mut Client, version: i16, request: &Request<'_>) -> PartitionResponse {
     let frame = client.call(ApiKey::Produce, version, |w| request.encode(w, version));
     let mut response = decode(&frame, |r| Response::decode(r, version));
     response.topics.remove(0).partitions.remove(0)

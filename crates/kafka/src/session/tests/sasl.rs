@@ -12,7 +12,7 @@ pub const SECURITY: [i16; 7] = [17, 29, 30, 31, 36, 50, 51];
 
 const NAMES: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
-fn secured() -> Client {
+pub fn secured() -> Client {
     let mut client = Client::new();
     client.engine.add_user("alice");
     client.engine.add_user("bob");
@@ -40,7 +40,7 @@ fn exchange(client: &mut Client, token: &[u8]) -> Bytes {
 }
 
 /// Whether the connection is served.
-fn is_served(client: &mut Client) -> bool {
+pub fn is_served(client: &mut Client) -> bool {
     if client.closed {
         return false;
     }
@@ -95,7 +95,7 @@ impl Scram {
 }
 
 /// Logs in by whole requests; the answer to the last.
-fn login(
+pub fn login(
     client: &mut Client,
     mechanism: &str,
     user: &'static str,
