@@ -92,69 +92,7 @@ fn still_serves(node: &mut Node) {
 pub fn frames() -> &'static [Vec<u8>] {
     static MADE: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     MADE.get_or_init(|| {
-        let mut frames = vec![
-            make(key::API_VERSIONS, 0, |_| {}),
-            make(key::METADATA, 1, |frame| {
-                frame.put_i32(1);
-                frame.put_short_text("t");
-            }),
-            make(key::METADATA, 1, |frame| frame.put_i32(-1)),
-            make(key::CREATE_TOPICS, 2, create_topics),
-            make(key::PRODUCE, 3, produce),
-            make(key::FETCH, 4, fetch),
-            make(key::LIST_OFFSETS, 1, |frame| {
-                frame.put_i32(-1);
-                partition(frame);
-                frame.put_i64(-1);
-            }),
-            make(key::FIND_COORDINATOR, 1, |frame| {
-                frame.put_short_text("g");
-                frame.put_u8(0);
-            }),
-            make(key::JOIN_GROUP, 2, join_group),
-            make(key::HEARTBEAT, 1, |frame| {
-                frame.put_short_text("g");
-                frame.put_i32(1);
-                frame.put_short_text("member");
-            }),
-            make(key::LEAVE_GROUP, 1, |frame| {
-                frame.put_short_text("g");
-                frame.put_short_text("member");
-            }),
-            make(key::OFFSET_COMMIT, 2, |frame| {
-                frame.put_short_text("g");
-                frame.put_i32(-1);
-                frame.put_short_text("");
-                frame.put_i64(-1);
-                partition(frame);
-                frame.put_i64(3);
-                frame.put_short_text("note");
-            }),
-            make(key::OFFSET_FETCH, 1, |frame| {
-                frame.put_short_text("g");
-                partition(frame);
-            }),
-            make(key::INIT_PRODUCER_ID, 0, |frame| {
-                frame.put_i16(-1);
-                frame.put_i32(1000);
-            }),
-            make(key::DELETE_TOPICS, 1, |frame| {
-                frame.put_i32(1);
-                frame.put_short_text("t");
-                frame.put_i32(1000);
-            }),
-            make(21, 0, |frame| {
-                partition(frame);
-                frame.put_i64(1);
-                frame.put_i32(1000);
-            }),
-            make(32, 0, |frame| {
-                frame.put_i32(1);
-                frame.put_u8(2);
-                frame.put_short_text("t");
-                frame.put_i32(-1);
-            }),
-        ];
+        let mut frames = ordinary();
         frames.extend(login());
         // Every other request that there is, with nothing in it.
         for api in koine_kafka::codec::APIS {
@@ -162,6 +100,72 @@ pub fn frames() -> &'static [Vec<u8>] {
         }
         frames
     })
+}
+
+fn ordinary() -> Vec<Vec<u8>> {
+    vec![
+        make(key::API_VERSIONS, 0, |_| {}),
+        make(key::METADATA, 1, |frame| {
+            frame.put_i32(1);
+            frame.put_short_text("t");
+        }),
+        make(key::METADATA, 1, |frame| frame.put_i32(-1)),
+        make(key::CREATE_TOPICS, 2, create_topics),
+        make(key::PRODUCE, 3, produce),
+        make(key::FETCH, 4, fetch),
+        make(key::LIST_OFFSETS, 1, |frame| {
+            frame.put_i32(-1);
+            partition(frame);
+            frame.put_i64(-1);
+        }),
+        make(key::FIND_COORDINATOR, 1, |frame| {
+            frame.put_short_text("g");
+            frame.put_u8(0);
+        }),
+        make(key::JOIN_GROUP, 2, join_group),
+        make(key::HEARTBEAT, 1, |frame| {
+            frame.put_short_text("g");
+            frame.put_i32(1);
+            frame.put_short_text("member");
+        }),
+        make(key::LEAVE_GROUP, 1, |frame| {
+            frame.put_short_text("g");
+            frame.put_short_text("member");
+        }),
+        make(key::OFFSET_COMMIT, 2, |frame| {
+            frame.put_short_text("g");
+            frame.put_i32(-1);
+            frame.put_short_text("");
+            frame.put_i64(-1);
+            partition(frame);
+            frame.put_i64(3);
+            frame.put_short_text("note");
+        }),
+        make(key::OFFSET_FETCH, 1, |frame| {
+            frame.put_short_text("g");
+            partition(frame);
+        }),
+        make(key::INIT_PRODUCER_ID, 0, |frame| {
+            frame.put_i16(-1);
+            frame.put_i32(1000);
+        }),
+        make(key::DELETE_TOPICS, 1, |frame| {
+            frame.put_i32(1);
+            frame.put_short_text("t");
+            frame.put_i32(1000);
+        }),
+        make(21, 0, |frame| {
+            partition(frame);
+            frame.put_i64(1);
+            frame.put_i32(1000);
+        }),
+        make(32, 0, |frame| {
+            frame.put_i32(1);
+            frame.put_u8(2);
+            frame.put_short_text("t");
+            frame.put_i32(-1);
+        }),
+    ]
 }
 
 fn make(key: i16, version: i16, fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {

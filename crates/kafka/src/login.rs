@@ -44,7 +44,7 @@ pub struct Exchange {
     pub is_framed: bool,
     /// Between the client's first and its last message of SCRAM; and the user's generation then, if
     /// there is such a user.
-    pub scram: Option<(ServerExchange, Option<u64>)>,
+    pub scram: Option<Box<(ServerExchange, Option<u64>)>>,
 }
 
 #[derive(Default)]

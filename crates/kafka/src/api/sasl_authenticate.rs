@@ -73,14 +73,14 @@ fn take_scram(
 ) -> Started {
     let access = env.ctx.metadata.access();
     let generation_of = |user: &str| access.user(user).map(|user| user.generation);
-    let Some((server, generation)) = exchange.scram.take() else {
+    let Some((server, generation)) = exchange.scram.take().map(|begun| *begun) else {
         let begun = ServerExchange::begin(mechanism, token.expose(), access, env.ctx.secret_rng);
         let Ok((server, first)) = begun else {
             let text = invalid_credentials(mechanism, env.connection.login.kind());
             return refuse(text, reply, env);
         };
         let generation = generation_of(server.user());
-        exchange.scram = Some((server, generation));
+        exchange.scram = Some(Box::new((server, generation)));
         env.connection.login.put_back(exchange);
         send_token(first.into(), 0, reply, env);
         return Started::Answered;

@@ -154,13 +154,7 @@ impl Broker {
             let wanted = shard_config.log.wal_file_bytes;
             shard_config.log.wal_file_bytes = fitting(wanted, free_bytes, node.shard_count);
         }
-        let limits = &shard_config.limits;
-        let gate = Arc::new(Gate::new(Bounds {
-            connections: config.limits.connections,
-            per_address: limits.connections_per_address_max,
-            per_address_rate: limits.connections_per_address_rate_max,
-            addresses: limits.addresses_max,
-        }));
+        let gate = Arc::new(gate(config.limits.connections, &shard_config.limits));
         let starter = ShardStarter {
             config: shard_config,
             clock: Clock::start(),
@@ -223,6 +217,15 @@ impl Broker {
         }
         drop(self.data);
     }
+}
+
+fn gate(connections: u32, limits: &Limits) -> Gate {
+    Gate::new(Bounds {
+        connections,
+        per_address: limits.connections_per_address_max,
+        per_address_rate: limits.connections_per_address_rate_max,
+        addresses: limits.addresses_max,
+    })
 }
 
 /// A listener that other machines may reach.

@@ -371,7 +371,6 @@ fn a_login_must_be_through_in_time() {
     let mut client = secured();
     assert_eq!(client.session.deadline(), koine_base::Moment(0));
     let start = client.now.moment;
-    client.now.moment = start;
     client.tick();
     assert_eq!(client.session.deadline(), start.after_ms(client.limits.handshake_ms_max));
     client.pass_deadline();
