@@ -62,8 +62,14 @@ pub fn codec(input: &[u8]) {
         while let Ok(Some(packet)) = decoder.next(&mut stream) {
             let mut out = BytesMut::new();
             packet.encode(version, &mut out);
-            let again = decoder.next(&mut out);
-            assert_eq!(again, Ok(Some(packet)), "encoded as it was decoded");
+            // Several reasons of MQTT 5 are one in older versions: what is compared is what was written.
+            let written = out.clone();
+            let Ok(Some(again)) = decoder.next(&mut out) else {
+                panic!("what was written cannot be read: {packet:?}");
+            };
+            let mut out = BytesMut::new();
+            again.encode(version, &mut out);
+            assert_eq!(out, written, "encoded as it was decoded");
         }
     });
 }
