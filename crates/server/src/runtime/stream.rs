@@ -2,13 +2,13 @@
 //! one rustls is driven by hand: bytes from the socket go in, plaintext comes out, and the other way
 //! round, without a task, a copy or a buffer that the plain way would have to pay for.
 //!
-//! Memory of an encrypted one: rustls keeps at most one record that is not complete (18 KiB), and at
-//! most `tls_output_bytes_max` encrypted bytes wait for the socket. Everything else is shared by the
-//! shard.
+//! Memory of an encrypted one: rustls keeps at most one record that is not complete (18 KiB; 4 KiB when
+//! there is none), and at most `tls_output_bytes_max` encrypted bytes wait for the socket. Everything
+//! else is shared by the shard.
 
 use bytes::{BufMut, BytesMut};
 use rustls::ServerConnection;
-use std::io::{self, BufRead, IoSlice, Write};
+use std::io::{self, BufRead, IoSlice, Read, Write};
 use tokio::net::TcpStream;
 
 /// Most bytes of one read: bounds how long one connection holds the shard, and what lies in memory of a
@@ -132,6 +132,9 @@ impl TlsStream {
                 return Err(io::ErrorKind::InvalidData.into());
             }
         }
+        if count < READ_BYTES {
+            self.let_go();
+        }
         match input.len() - before {
             0 if self.has_input => Ok(0),
             // Part of a record, or one without data.
@@ -164,11 +167,25 @@ impl TlsStream {
         Ok(state.peer_has_closed())
     }
 
+    /// The peer may be silent for long now: gives back the room of the largest record so far. rustls does
+    /// that when it is about to read and has nothing left, and the read itself need not give anything.
+    fn let_go(&mut self) {
+        let _ = self.tls.read_tls(&mut Nothing);
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         while self.tls.wants_write() {
             self.tls.write_tls(&mut SocketWriter(&self.socket))?;
         }
         Ok(())
+    }
+}
+
+struct Nothing;
+
+impl Read for Nothing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
     }
 }
 

@@ -6,14 +6,17 @@ pub mod client;
 mod rules;
 
 use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::HandshakeKind;
 
 use crate::broker::{koine, signal, Broker, Directory};
 use crate::command_line::{http_get, http_get_over};
 use crate::overload::metric;
 use crate::wait;
 use crate::wire::{amqp, kafka, mqtt, open};
-use client::{certificates, connect, file, Dial, VERSIONS};
+use client::{certificates, connect, connect_by, connection_of, file, Dial, VERSIONS};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -102,6 +105,25 @@ fn large_messages_come_through_both_ways() {
     // What TLS has written, plain reads.
     publisher.publish("q", &body).unwrap();
     assert!(amqp::Client::connect(&at.amqp).unwrap().get("q").unwrap().unwrap() == body);
+}
+
+#[test]
+fn sessions_are_not_resumed_and_offered_protocols_are_no_hindrance() {
+    let broker = start("resume", &[]);
+    for versions in VERSIONS {
+        let mut config = Dial { versions, ..Dial::default() }.config();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"mqtt".to_vec()];
+        // It keeps what it is given to resume with.
+        let config = Arc::new(config);
+        for number in 0..3 {
+            let tls =
+                connect_by(connection_of(Arc::clone(&config)), &broker.addresses.mqtt).unwrap();
+            assert_eq!(tls.conn.alpn_protocol(), None);
+            assert_eq!(tls.conn.handshake_kind(), Some(HandshakeKind::Full), "{number}");
+            // Reading an answer takes whatever came before it as well.
+            mqtt::Client::over(tls, 4, "id", true).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,10 @@ use super::{connect, start, LIMIT};
 use crate::broker::{Broker, Directory};
 use crate::overload::metric;
 use crate::wait;
-use crate::wire::{kafka, open};
+use crate::wire::{kafka, mqtt, open};
+
+/// Of one connection, in an unoptimised build; 5 KiB more while the room of a large record is kept.
+const IDLE_BYTES_MAX: u64 = 22 << 10;
 
 fn is_closed(mut stream: &TcpStream) -> bool {
     // Nothing was asked: any answer is the end.
@@ -59,4 +62,24 @@ fn an_address_makes_so_many_connections_a_second() {
         let mut client = kafka::Client::connect(&broker.addresses.kafka).unwrap();
         client.create_topic("t").is_ok().then_some(())
     });
+}
+
+/// Connections that are silent after large records.
+#[test]
+fn idle_connections_are_small() {
+    const COUNT: u64 = 300;
+    let broker = start("idle", &["--shards", "1"]);
+    let at = &broker.addresses;
+    let open = |number: u64| {
+        let id = format!("idle{number}");
+        let mut client = mqtt::Client::over(connect(&at.mqtt), 4, &id, true).unwrap();
+        client.publish("nowhere", &[7; 16_000]).unwrap();
+        client
+    };
+    let mut clients: Vec<_> = (0..50).map(open).collect();
+    let before = broker.resident_bytes();
+    clients.extend((50..50 + COUNT).map(open));
+    let each = broker.resident_bytes().saturating_sub(before) / COUNT;
+    println!("{each} bytes each");
+    assert!(each < IDLE_BYTES_MAX, "{each} bytes each");
 }

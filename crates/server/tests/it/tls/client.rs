@@ -56,6 +56,10 @@ impl fmt::Debug for Dial {
 
 impl Dial {
     pub fn connection(&self) -> ClientConnection {
+        connection_of(Arc::new(self.config()))
+    }
+
+    pub fn config(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(certificates(self.trusts));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -63,25 +67,31 @@ impl Dial {
             .with_protocol_versions(self.versions)
             .unwrap()
             .with_root_certificates(roots);
-        let config = match self.shows {
+        match self.shows {
             Some(name) => {
                 let key = PrivateKeyDer::from_pem_file(file(&format!("{name}.key"))).unwrap();
                 builder.with_client_auth_cert(certificates(name), key).unwrap()
             }
             None => builder.with_no_client_auth(),
-        };
-        let name = ServerName::try_from("localhost").unwrap();
-        ClientConnection::new(Arc::new(config), name).unwrap()
+        }
     }
 
     /// Up to the client's last word of the handshake. In TLS 1.3 the broker may still say no.
     pub fn connect(&self, address: &str) -> io::Result<Tls> {
-        let mut tls = StreamOwned::new(self.connection(), wire::open(address)?);
-        while tls.conn.is_handshaking() {
-            tls.conn.complete_io(&mut tls.sock)?;
-        }
-        Ok(tls)
+        connect_by(self.connection(), address)
     }
+}
+
+pub fn connection_of(config: Arc<ClientConfig>) -> ClientConnection {
+    ClientConnection::new(config, ServerName::try_from("localhost").unwrap()).unwrap()
+}
+
+pub fn connect_by(connection: ClientConnection, address: &str) -> io::Result<Tls> {
+    let mut tls = StreamOwned::new(connection, wire::open(address)?);
+    while tls.conn.is_handshaking() {
+        tls.conn.complete_io(&mut tls.sock)?;
+    }
+    Ok(tls)
 }
 
 pub fn connect(address: &str) -> Tls {

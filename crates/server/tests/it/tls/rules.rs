@@ -188,6 +188,34 @@ fn garbage_before_in_and_behind_a_handshake_ends_its_connection_only() {
     until_all_are_gone(&broker);
 }
 
+/// Connections of a shard read into one block: what one sent before its mistake is not another's.
+#[test]
+fn what_came_before_a_broken_record_is_nobody_elses() {
+    let broker = start("shared-block", &["--shards", "1"]);
+    let at = &broker.addresses;
+    for number in 0..20 {
+        let mut broken = connect(&at.mqtt);
+        broken.write_all(&mqtt::connect(4, "broken", true)).unwrap();
+        broken.read_exact(&mut [0; 4]).unwrap();
+        // Two records, of which the broker decrypts the first before it comes to the mistake.
+        let publish = mqtt::publish(1, "nowhere", &[7; 6_000]);
+        for record in [vec![0xC0, 0], publish] {
+            broken.conn.writer().write_all(&record).unwrap();
+        }
+        let mut bytes = Vec::new();
+        while broken.conn.wants_write() {
+            broken.conn.write_tls(&mut bytes).unwrap();
+        }
+        bytes.extend([0x17, 3, 3, 0, 32]);
+        bytes.extend(noise(number, 32));
+        broken.sock.write_all(&bytes).unwrap();
+        // It may have been answered before the mistake was read.
+        while broken.read(&mut [0; 8]).is_ok_and(|count| count > 0) {}
+        // A PINGREQ in front of its CONNECT would end it.
+        mqtt::Client::connect(&at.mqtt, &format!("good{number}"), true).unwrap();
+    }
+}
+
 #[test]
 fn both_ways_to_leave_are_noticed() {
     let broker = start("leave", &[]);
