@@ -141,7 +141,9 @@ impl Access {
             AccessCommand::AddAcls { acls } => self.add_acls(acls, limits)?,
             AccessCommand::RemoveAcls { acls } => {
                 let before = self.durable.acls.len();
-                self.durable.acls.retain(|acl| !acls.contains(acl));
+                for acl in &acls {
+                    self.durable.acls.remove(acl);
+                }
                 return Ok(self.durable.acls.len() < before);
             }
             row => return self.change_row(row, limits),

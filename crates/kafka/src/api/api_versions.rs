@@ -7,7 +7,15 @@ use crate::operation::{Env, Started};
 use crate::reply::Reply;
 
 /// What a node without users has no use for.
-const SECURITY: [ApiKey; 2] = [ApiKey::SaslHandshake, ApiKey::SaslAuthenticate];
+const SECURITY: [ApiKey; 7] = [
+    ApiKey::SaslHandshake,
+    ApiKey::DescribeAcls,
+    ApiKey::CreateAcls,
+    ApiKey::DeleteAcls,
+    ApiKey::SaslAuthenticate,
+    ApiKey::DescribeUserScramCredentials,
+    ApiKey::AlterUserScramCredentials,
+];
 
 pub(crate) fn start(request: Request, reply: Reply, env: &mut Env<'_, '_>) -> Started {
     let named = reply.version >= 3;

@@ -1,17 +1,23 @@
 //! One file per request, named as in the specification. A handler checks what the client sent, asks
 //! the engine, and answers; it knows neither sockets nor other connections.
 
+mod acls;
 pub mod alter_configs;
+pub mod alter_user_scram_credentials;
 pub mod api_versions;
+pub mod create_acls;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_acls;
 pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_acls;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_topic_partitions;
+pub mod describe_user_scram_credentials;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
@@ -75,6 +81,9 @@ pub(crate) fn start(frame: &Frame, env: &mut Env<'_, '_>) -> Result<Started, Mal
         ApiKey::DeleteRecords => serve!(delete_records),
         ApiKey::InitProducerId => serve!(init_producer_id),
         ApiKey::OffsetForLeaderEpoch => serve!(offset_for_leader_epoch),
+        ApiKey::DescribeAcls => serve!(describe_acls),
+        ApiKey::CreateAcls => serve!(create_acls),
+        ApiKey::DeleteAcls => serve!(delete_acls),
         ApiKey::DescribeConfigs => serve!(describe_configs),
         ApiKey::AlterConfigs => serve!(alter_configs),
         ApiKey::SaslAuthenticate => serve!(sasl_authenticate),
@@ -82,6 +91,8 @@ pub(crate) fn start(frame: &Frame, env: &mut Env<'_, '_>) -> Result<Started, Mal
         ApiKey::DeleteGroups => serve!(delete_groups),
         ApiKey::IncrementalAlterConfigs => serve!(incremental_alter_configs),
         ApiKey::OffsetDelete => serve!(offset_delete),
+        ApiKey::DescribeUserScramCredentials => serve!(describe_user_scram_credentials),
+        ApiKey::AlterUserScramCredentials => serve!(alter_user_scram_credentials),
         ApiKey::DescribeCluster => serve!(describe_cluster),
         ApiKey::DescribeTopicPartitions => serve!(describe_topic_partitions),
     };

@@ -40,7 +40,12 @@ pub(crate) fn start_bare(token: Secret, env: &mut Env<'_, '_>) -> Started {
     }
 }
 
-fn take(token: Secret, exchange: Exchange, reply: Option<Reply>, env: &mut Env<'_, '_>) -> Started {
+fn take(
+    token: Secret,
+    exchange: Box<Exchange>,
+    reply: Option<Reply>,
+    env: &mut Env<'_, '_>,
+) -> Started {
     match exchange.mechanism {
         SaslMechanism::Plain => take_plain(token, exchange, reply, env),
         SaslMechanism::Scram(mechanism) => take_scram(token, mechanism, exchange, reply, env),
@@ -49,7 +54,7 @@ fn take(token: Secret, exchange: Exchange, reply: Option<Reply>, env: &mut Env<'
 
 fn take_plain(
     token: Secret,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     reply: Option<Reply>,
     env: &mut Env<'_, '_>,
 ) -> Started {
@@ -67,7 +72,7 @@ fn take_plain(
 fn take_scram(
     token: Secret,
     mechanism: Mechanism,
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     reply: Option<Reply>,
     env: &mut Env<'_, '_>,
 ) -> Started {

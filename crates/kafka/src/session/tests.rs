@@ -10,6 +10,7 @@ use koine_broker::batch::BatchBuilder;
 use koine_broker::metadata::{Command, Effects, NamespaceId, Outcome, QueueSpec};
 use koine_broker::session::Session;
 
+mod acls;
 mod admin;
 mod fetch;
 mod groups;

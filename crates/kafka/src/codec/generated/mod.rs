@@ -2,16 +2,21 @@
 
 use super::Api;
 pub mod alter_configs;
+pub mod alter_user_scram_credentials;
 pub mod api_versions;
+pub mod create_acls;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_acls;
 pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_acls;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_topic_partitions;
+pub mod describe_user_scram_credentials;
 pub mod find_coordinator;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
@@ -52,6 +57,9 @@ pub enum ApiKey {
     DeleteRecords = 21,
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
+    DescribeAcls = 29,
+    CreateAcls = 30,
+    DeleteAcls = 31,
     DescribeConfigs = 32,
     AlterConfigs = 33,
     SaslAuthenticate = 36,
@@ -59,6 +67,8 @@ pub enum ApiKey {
     DeleteGroups = 42,
     IncrementalAlterConfigs = 44,
     OffsetDelete = 47,
+    DescribeUserScramCredentials = 50,
+    AlterUserScramCredentials = 51,
     DescribeCluster = 60,
     DescribeTopicPartitions = 75,
 }
@@ -200,6 +210,27 @@ pub const APIS: &[Api] = &[
         flexible_from: 4,
     },
     Api {
+        key: ApiKey::DescribeAcls,
+        name: "DescribeAcls",
+        version_min: 1,
+        version_max: 3,
+        flexible_from: 2,
+    },
+    Api {
+        key: ApiKey::CreateAcls,
+        name: "CreateAcls",
+        version_min: 1,
+        version_max: 3,
+        flexible_from: 2,
+    },
+    Api {
+        key: ApiKey::DeleteAcls,
+        name: "DeleteAcls",
+        version_min: 1,
+        version_max: 3,
+        flexible_from: 2,
+    },
+    Api {
         key: ApiKey::DescribeConfigs,
         name: "DescribeConfigs",
         version_min: 0,
@@ -247,6 +278,20 @@ pub const APIS: &[Api] = &[
         version_min: 0,
         version_max: 0,
         flexible_from: 32767,
+    },
+    Api {
+        key: ApiKey::DescribeUserScramCredentials,
+        name: "DescribeUserScramCredentials",
+        version_min: 0,
+        version_max: 0,
+        flexible_from: 0,
+    },
+    Api {
+        key: ApiKey::AlterUserScramCredentials,
+        name: "AlterUserScramCredentials",
+        version_min: 0,
+        version_max: 0,
+        flexible_from: 0,
     },
     Api {
         key: ApiKey::DescribeCluster,
@@ -710,6 +755,78 @@ pub(crate) const CODECS: &[Codec] = &[
         },
     },
     Codec {
+        key: ApiKey::DescribeAcls,
+        request: true,
+        sample: |rng, w, v| describe_acls::Request::sample(rng, v).encode(w, v),
+        reencode: |frame, v| {
+            super::tests::reencode(
+                frame,
+                |r| describe_acls::Request::decode(r, v),
+                |m, w| m.encode(w, v),
+            )
+        },
+    },
+    Codec {
+        key: ApiKey::DescribeAcls,
+        request: false,
+        sample: |rng, w, v| describe_acls::Response::sample(rng, v).encode(w, v),
+        reencode: |frame, v| {
+            super::tests::reencode(
+                frame,
+                |r| describe_acls::Response::decode(r, v),
+                |m, w| m.encode(w, v),
+            )
+        },
+    },
+    Codec {
+        key: ApiKey::CreateAcls,
+        request: true,
+        sample: |rng, w, v| create_acls::Request::sample(rng, v).encode(w, v),
+        reencode: |frame, v| {
+            super::tests::reencode(
+                frame,
+                |r| create_acls::Request::decode(r, v),
+                |m, w| m.encode(w, v),
+            )
+        },
+    },
+    Codec {
+        key: ApiKey::CreateAcls,
+        request: false,
+        sample: |rng, w, v| create_acls::Response::sample(rng, v).encode(w, v),
+        reencode: |frame, v| {
+            super::tests::reencode(
+                frame,
+                |r| create_acls::Response::decode(r, v),
+                |m, w| m.encode(w, v),
+            )
+        },
+    },
+    Codec {
+        key: ApiKey::DeleteAcls,
+        request: true,
+        sample: |rng, w, v| delete_acls::Request::sample(rng, v).encode(w, v),
+        reencode: |frame, v| {
+            super::tests::reencode(
+                frame,
+                |r| delete_acls::Request::decode(r, v),
+                |m, w| m.encode(w, v),
+            )
+        },
+    },
+    Codec {
+        key: ApiKey::DeleteAcls,
+        request: false,
+        sample: |rng, w, v| delete_acls::Response::sample(rng, v).encode(w, v),
+        reencode: |frame, v| {
+            super::tests::reencode(
+                frame,
+                |r| delete_acls::Response::decode(r, v),
+                |m, w| m.encode(w, v),
+            )
+        },
+    },
+    Codec {
         key: ApiKey::DescribeConfigs,
         request: true,
         sample: |rng, w, v| describe_configs::Request::sample(rng, v).encode(w, v),
@@ -873,6 +990,54 @@ pub(crate) const CODECS: &[Codec] = &[
             super::tests::reencode(
                 frame,
                 |r| offset_delete::Response::decode(r, v),
+                |m, w| m.encode(w, v),
+            )
+        },
+    },
+    Codec {
+        key: ApiKey::DescribeUserScramCredentials,
+        request: true,
+        sample: |rng, w, v| describe_user_scram_credentials::Request::sample(rng, v).encode(w, v),
+        reencode: |frame, v| {
+            super::tests::reencode(
+                frame,
+                |r| describe_user_scram_credentials::Request::decode(r, v),
+                |m, w| m.encode(w, v),
+            )
+        },
+    },
+    Codec {
+        key: ApiKey::DescribeUserScramCredentials,
+        request: false,
+        sample: |rng, w, v| describe_user_scram_credentials::Response::sample(rng, v).encode(w, v),
+        reencode: |frame, v| {
+            super::tests::reencode(
+                frame,
+                |r| describe_user_scram_credentials::Response::decode(r, v),
+                |m, w| m.encode(w, v),
+            )
+        },
+    },
+    Codec {
+        key: ApiKey::AlterUserScramCredentials,
+        request: true,
+        sample: |rng, w, v| alter_user_scram_credentials::Request::sample(rng, v).encode(w, v),
+        reencode: |frame, v| {
+            super::tests::reencode(
+                frame,
+                |r| alter_user_scram_credentials::Request::decode(r, v),
+                |m, w| m.encode(w, v),
+            )
+        },
+    },
+    Codec {
+        key: ApiKey::AlterUserScramCredentials,
+        request: false,
+        sample: |rng, w, v| alter_user_scram_credentials::Response::sample(rng, v).encode(w, v),
+        reencode: |frame, v| {
+            super::tests::reencode(
+                frame,
+                |r| alter_user_scram_credentials::Response::decode(r, v),
                 |m, w| m.encode(w, v),
             )
         },

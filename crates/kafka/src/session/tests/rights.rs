@@ -2,7 +2,7 @@
 //! is taken away.
 
 use super::*;
-use crate::session::tests::{fetch, groups, produce, sasl};
+use crate::session::tests::{acls, fetch, groups, produce, sasl};
 use koine_broker::access::{
     AccessCommand, Acl, AclKind, AclPattern, Effect, Operation, Pattern, Permissions, ADMINISTRATOR,
 };
@@ -47,7 +47,7 @@ fn add(client: &mut Client, acl: Acl) {
 }
 
 /// A client in a role, before a topic `t`.
-fn as_role(role: &str) -> Client {
+pub fn as_role(role: &str) -> Client {
     let mut client = sasl::secured();
     create_topic(&mut client, "t", 1);
     client.engine.groups = vec![GroupListing {
@@ -410,6 +410,40 @@ fn rows_of_the_cluster() -> Vec<Row> {
             };
             let response = call!(client, describe_cluster, DescribeCluster, 2, request);
             shown(response.cluster_authorized_operations != 0)
+        }),
+        row!(DescribeAcls "" "XXCCCCC.CCX", |client| {
+            let response = call!(client, describe_acls, DescribeAcls, 3, acls::everything());
+            letter(response.error_code)
+        }),
+        row!(CreateAcls "" "XXCCCCC.CCX", |client| {
+            let creations = vec![acls::creation("t")];
+            let request = create_acls::Request { creations };
+            letter(call!(client, create_acls, CreateAcls, 3, request).results[0].error_code)
+        }),
+        row!(DeleteAcls "" "XXCCCCC.CCX", |client| {
+            let filters = vec![acls::any()];
+            let request = delete_acls::Request { filters };
+            let response = call!(client, delete_acls, DeleteAcls, 3, request);
+            letter(response.filter_results[0].error_code)
+        }),
+        row!(DescribeUserScramCredentials "" "XXCCCCC.CCX", |client| {
+            let request = describe_user_scram_credentials::Request::default();
+            let response = call!(
+                client,
+                describe_user_scram_credentials,
+                DescribeUserScramCredentials,
+                0,
+                request
+            );
+            assert_eq!(response.results.is_empty(), response.error_code != 0);
+            letter(response.error_code)
+        }),
+        row!(AlterUserScramCredentials "" "XXCCCCC.CCX", |client| {
+            let before = format!("{:?}", client.engine.metadata.access().user("bob"));
+            let code = acls::set_password(client, "bob", "other").error_code;
+            let after = format!("{:?}", client.engine.metadata.access().user("bob"));
+            assert_eq!(before == after, code != 0);
+            letter(code)
         }),
         row!(ApiVersions "" ".X........X", |client| {
             let request = api_versions::Request::default();
