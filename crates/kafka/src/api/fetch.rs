@@ -85,42 +85,7 @@ pub(crate) fn start(request: &Request<'_>, reply: Reply, env: &mut Env<'_, '_>) 
     };
     let op = env.new_op();
     let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
-    let catalog = env.catalog();
-    let slots: Vec<Slot> = targets
-        .into_iter()
-        .map(|target| {
-            let found = catalog.name(&target.topic).and_then(|name| {
-                env.may_topic(Action::Read, name)?;
-                Ok((name, catalog.stream(name, target.wanted.partition)?))
-            });
-            let mut answer =
-                Partition { partition_index: target.wanted.partition, ..Partition::default() };
-            let (name, stream) = match found {
-                Ok((name, stream)) if target.wanted.fetch_offset >= 0 => {
-                    (name.to_string(), Some(stream))
-                }
-                Ok((name, _)) => {
-                    answer.error_code = ErrorCode::OffsetOutOfRange.code();
-                    (name.to_string(), None)
-                }
-                Err(error) => {
-                    answer.error_code = error.code();
-                    (String::new(), None)
-                }
-            };
-            Slot {
-                target,
-                name,
-                stream,
-                reading_bytes: None,
-                seen: false,
-                watched: false,
-                is_revoked: false,
-                end: 0,
-                answer,
-            }
-        })
-        .collect();
+    let slots: Vec<Slot> = targets.into_iter().map(|target| Slot::of(target, env)).collect();
     let bytes_max = env.ctx.output_room.clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
     let mut fetch = Fetch {
         op,
@@ -293,6 +258,41 @@ fn place(response: &mut Response, slot: Slot) {
 }
 
 impl Slot {
+    /// What may be read of a partition that there is.
+    fn of(target: Target, env: &Env<'_, '_>) -> Self {
+        let catalog = env.catalog();
+        let found = catalog.name(&target.topic).and_then(|name| {
+            env.may_topic(Action::Read, name)?;
+            Ok((name, catalog.stream(name, target.wanted.partition)?))
+        });
+        let mut answer =
+            Partition { partition_index: target.wanted.partition, ..Partition::default() };
+        let (name, stream) = match found {
+            Ok((name, stream)) if target.wanted.fetch_offset >= 0 => {
+                (name.to_string(), Some(stream))
+            }
+            Ok((name, _)) => {
+                answer.error_code = ErrorCode::OffsetOutOfRange.code();
+                (name.to_string(), None)
+            }
+            Err(error) => {
+                answer.error_code = error.code();
+                (String::new(), None)
+            }
+        };
+        Slot {
+            target,
+            name,
+            stream,
+            reading_bytes: None,
+            seen: false,
+            watched: false,
+            is_revoked: false,
+            end: 0,
+            answer,
+        }
+    }
+
     fn fail(&mut self, error: ErrorCode) {
         self.answer = Partition {
             partition_index: self.answer.partition_index,

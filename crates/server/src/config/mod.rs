@@ -139,6 +139,8 @@ pub struct Limits {
     pub output_bytes: u64,
     /// What all connections together may hold.
     pub memory: Size,
+    /// How long a SASL login holds; `None` is without end.
+    pub sasl_session_ms: Option<u64>,
     /// Of one remote address; the largest number is no bound.
     pub connections_per_address: u32,
     /// New ones of one remote address in a second; likewise.
@@ -222,6 +224,7 @@ impl Default for Config {
                 request_bytes: 100 << 20,
                 output_bytes: 4 << 20,
                 memory: Size::Percent(20),
+                sasl_session_ms: None,
                 connections_per_address: u32::MAX,
                 connection_rate_per_address: u32::MAX,
             },

@@ -213,6 +213,15 @@ pub const SETTINGS: &[Setting] = &[
         },
     ),
     setting(
+        "limits.sasl_session",
+        "DURATION|none",
+        "how long a Kafka client's login holds before it must log in again (none)",
+        |c, v| {
+            c.limits.sasl_session_ms = value::optional(v, value::duration_ms)?;
+            Ok(())
+        },
+    ),
+    setting(
         "limits.connections_per_address",
         "COUNT|none",
         "client connections at once of one remote address (none)",

@@ -268,6 +268,7 @@ fn limits(config: &Config, memory_bytes: u64) -> Limits {
         output_bytes_max: config.limits.output_bytes as usize,
         memory_bytes_max: config.connection_memory_bytes(memory_bytes) as usize,
         retention_check_ms: config.topics.retention_check_ms,
+        sasl_session_ms_max: config.limits.sasl_session_ms.unwrap_or(0),
         connections_per_address_max: config.limits.connections_per_address,
         connections_per_address_rate_max: config.limits.connection_rate_per_address,
         ..Limits::default()

@@ -204,6 +204,11 @@ fn rows_of_topics() -> Vec<Row> {
             let response = call!(client, list_offsets, ListOffsets, 6, request);
             letter(response.topics[0].partitions[0].error_code)
         }),
+    ]
+}
+
+fn rows_of_lists() -> Vec<Row> {
+    vec![
         row!(Metadata "of t" "XXT....TTTX", |client| {
             letter(topics_of(client, Some(&["t"])).topics[0].error_code)
         }),
@@ -236,6 +241,11 @@ fn rows_of_topics() -> Vec<Row> {
                 call!(client, describe_topic_partitions, DescribeTopicPartitions, 0, request);
             shown(!response.topics.is_empty())
         }),
+    ]
+}
+
+fn rows_of_administration() -> Vec<Row> {
+    vec![
         row!(CreateTopics "" "XXTTT....TX", |client| {
             let topic = create_topics::TopicWanted {
                 name: "new".into(),
@@ -294,6 +304,11 @@ fn rows_of_topics() -> Vec<Row> {
                 call!(client, offset_for_leader_epoch, OffsetForLeaderEpoch, 4, request);
             letter(response.topics[0].partitions[0].error_code)
         }),
+    ]
+}
+
+fn rows_of_settings() -> Vec<Row> {
+    vec![
         row!(CreatePartitions "" "XXTTT..TTTX", |client| {
             let topic = create_partitions::TopicWanted {
                 name: "t".into(),
@@ -479,8 +494,17 @@ fn cell(row: &Row, role: &str) -> char {
 
 #[test]
 fn every_request_of_every_role() {
-    let rows: Vec<Row> =
-        [rows_of_topics(), rows_of_groups(), rows_of_the_cluster()].into_iter().flatten().collect();
+    let rows: Vec<Row> = [
+        rows_of_topics(),
+        rows_of_lists(),
+        rows_of_administration(),
+        rows_of_settings(),
+        rows_of_groups(),
+        rows_of_the_cluster(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     for api in APIS {
         assert!(rows.iter().any(|row| row.key == api.key), "{} is in no row", api.name);
     }
