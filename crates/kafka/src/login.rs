@@ -55,7 +55,7 @@ enum Stage {
     /// Between logins, or without any.
     Idle,
     /// A mechanism is chosen and its tokens are awaited.
-    Chosen(Box<Exchange>),
+    Chosen(Exchange),
     /// The engine has been asked.
     Checking,
 }
@@ -152,11 +152,11 @@ impl Login {
             self.deadline = ctx.now.moment.after_ms(ctx.limits.handshake_ms_max);
         }
         self.begun_at = ctx.now.moment;
-        self.stage = Stage::Chosen(Box::new(Exchange { mechanism, is_framed, scram: None }));
+        self.stage = Stage::Chosen(Exchange { mechanism, is_framed, scram: None });
     }
 
     /// The login under way, which goes on with [`Self::put_back`] or is at its end.
-    pub fn take_exchange(&mut self) -> Option<Box<Exchange>> {
+    pub fn take_exchange(&mut self) -> Option<Exchange> {
         match std::mem::replace(&mut self.stage, Stage::Checking) {
             Stage::Chosen(exchange) => Some(exchange),
             other => {
@@ -166,7 +166,7 @@ impl Login {
         }
     }
 
-    pub fn put_back(&mut self, exchange: Box<Exchange>) {
+    pub fn put_back(&mut self, exchange: Exchange) {
         self.stage = Stage::Chosen(exchange);
     }
 

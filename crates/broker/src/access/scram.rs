@@ -161,6 +161,9 @@ pub struct ServerExchange {
     decoy: Verifier,
     gs2_header: String,
     nonce: String,
+    /// The client's part at the front of it.
+    client_nonce_bytes: usize,
+    takes_doubled_nonce: bool,
     /// client-first-message-bare, server-first-message.
     auth_message_start: String,
 }
@@ -194,9 +197,28 @@ impl ServerExchange {
             decoy,
             gs2_header: first.gs2_header,
             nonce,
+            client_nonce_bytes: first.nonce.len(),
+            takes_doubled_nonce: false,
             auth_message_start: format!("{},{server_first}", first.bare),
         };
         Ok((exchange, server_first))
+    }
+
+    /// librdkafka up to 2.6.0 puts its own nonce in front of the server's answer, which begins with it
+    /// already. Taken in this one form, it holds all of the server's nonce, and so of this exchange
+    /// alone; Kafka took it up to version 3.9.
+    pub fn taking_doubled_nonce(mut self) -> Self {
+        self.takes_doubled_nonce = true;
+        self
+    }
+
+    fn is_nonce(&self, given: &str) -> bool {
+        let own = &self.nonce[..self.client_nonce_bytes];
+        let given = match given.strip_prefix(own) {
+            Some(rest) if self.takes_doubled_nonce && rest.len() == self.nonce.len() => rest,
+            _ => given,
+        };
+        same_bytes(given.as_bytes(), self.nonce.as_bytes())
     }
 
     /// Whoever wants to be logged in.
@@ -218,7 +240,7 @@ impl ServerExchange {
             return Err(ScramError::ChannelBindingNotSupported);
         }
         // Whole, not just its beginning (CVE-2024-56128).
-        if !nonce.is_some_and(|nonce| same_bytes(nonce.as_bytes(), self.nonce.as_bytes())) {
+        if !nonce.is_some_and(|nonce| self.is_nonce(nonce)) {
             return Err(ScramError::OtherNonce);
         }
         let auth_message = format!("{},{without_proof}", self.auth_message_start);

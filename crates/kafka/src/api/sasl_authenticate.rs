@@ -40,12 +40,7 @@ pub(crate) fn start_bare(token: Secret, env: &mut Env<'_, '_>) -> Started {
     }
 }
 
-fn take(
-    token: Secret,
-    exchange: Box<Exchange>,
-    reply: Option<Reply>,
-    env: &mut Env<'_, '_>,
-) -> Started {
+fn take(token: Secret, exchange: Exchange, reply: Option<Reply>, env: &mut Env<'_, '_>) -> Started {
     match exchange.mechanism {
         SaslMechanism::Plain => take_plain(token, exchange, reply, env),
         SaslMechanism::Scram(mechanism) => take_scram(token, mechanism, exchange, reply, env),
@@ -54,7 +49,7 @@ fn take(
 
 fn take_plain(
     token: Secret,
-    exchange: Box<Exchange>,
+    exchange: Exchange,
     reply: Option<Reply>,
     env: &mut Env<'_, '_>,
 ) -> Started {
@@ -72,7 +67,7 @@ fn take_plain(
 fn take_scram(
     token: Secret,
     mechanism: Mechanism,
-    mut exchange: Box<Exchange>,
+    mut exchange: Exchange,
     reply: Option<Reply>,
     env: &mut Env<'_, '_>,
 ) -> Started {
@@ -85,7 +80,7 @@ fn take_scram(
             return refuse(text, reply, env);
         };
         let generation = generation_of(server.user());
-        exchange.scram = Some(Box::new((server, generation)));
+        exchange.scram = Some(Box::new((server.taking_doubled_nonce(), generation)));
         env.connection.login.put_back(exchange);
         send_token(first.into(), 0, reply, env);
         return Started::Answered;

@@ -324,6 +324,25 @@ fn tampered_scram_messages_are_refused_alike() {
 }
 
 #[test]
+fn librdkafka_before_2_6_1_doubles_its_nonce() {
+    const OWN: &str = "fyko+d2lbbFgONRv9qkxdawL";
+    let check = |change: fn(String) -> String, expect: bool| {
+        let mut client = secured();
+        handshake(&mut client, 1, "SCRAM-SHA-256");
+        let scram = Scram { is_512: false, user: "alice", password: "alice" };
+        let first = authenticate(&mut client, 2, &scram.first());
+        let answer = authenticate(&mut client, 2, &scram.last(&first.auth_bytes, change));
+        assert_eq!(answer.error_code == 0, expect);
+        assert_eq!(is_served(&mut client), expect);
+    };
+    check(|nonce| format!("{OWN}{nonce}"), true);
+    check(|nonce| format!("{OWN}{OWN}{nonce}"), false);
+    check(|nonce| format!("{OWN}{}x", &nonce[..nonce.len() - 1]), false);
+    check(|nonce| format!("{OWN}{}", &nonce[..nonce.len() - 1]), false);
+    check(|nonce| format!("x{}{nonce}", &OWN[1..]), false);
+}
+
+#[test]
 fn a_password_changed_during_the_login_is_not_let_in() {
     let mut client = secured();
     handshake(&mut client, 1, "SCRAM-SHA-256");
