@@ -225,6 +225,11 @@ impl Login {
         lifetime_ms
     }
 
+    /// Whoever was logged in is not known any more; what is under way has this long.
+    pub fn end(&mut self, ctx: &Context<'_>) {
+        self.deadline = ctx.now.moment.after_ms(ctx.limits.handshake_ms_max);
+    }
+
     /// Whether the connection still is who it was, now that users or rules have changed.
     pub fn is_known(&self, ctx: &Context<'_>) -> bool {
         let holds = self.is_open || self.granted.is_some();

@@ -137,6 +137,12 @@ pub trait Operation {
         false
     }
 
+    /// Whether its answer is still sent when its user is not known any more: it may be what changed the
+    /// user, and shows nothing.
+    fn outlives_its_user(&self) -> bool {
+        false
+    }
+
     /// As [`Self::event`].
     fn tick(&mut self, _env: &mut Env<'_, '_>) -> bool {
         false

@@ -51,6 +51,8 @@ pub struct KafkaSession {
     /// The next request is a Produce that waits for the end of an alarm.
     parked: bool,
     partial_bytes: usize,
+    /// Its user is gone: it is closed once `current` is answered.
+    is_ending: bool,
     closed: bool,
 }
 
@@ -75,6 +77,7 @@ impl KafkaSession {
             paused_until: Moment::NEVER,
             parked: false,
             partial_bytes: 0,
+            is_ending: false,
             closed: false,
         }
     }
@@ -86,6 +89,7 @@ impl KafkaSession {
 
     fn is_blocked(&self) -> bool {
         self.closed
+            || self.is_ending
             || self.parked
             || self.current.is_some()
             || self.stalled.is_some()
@@ -217,6 +221,7 @@ impl KafkaSession {
     fn finish(&mut self, done: bool, ctx: &mut Context<'_>) {
         if done {
             self.current = None;
+            ctx.out.close |= self.is_ending;
         }
         self.settle(ctx);
     }
@@ -309,7 +314,14 @@ impl Session for KafkaSession {
     }
 
     fn access_changed(&mut self, ctx: &mut Context<'_>) {
+        if self.is_ending {
+            return;
+        }
         if !self.connection.login.is_known(ctx) {
+            if self.current.as_ref().is_some_and(|(_, operation)| operation.outlives_its_user()) {
+                self.is_ending = true;
+                return self.connection.login.end(ctx);
+            }
             ctx.out.close = true;
             self.closed = true;
             return;

@@ -132,6 +132,10 @@ impl AlterUserScramCredentials {
 }
 
 impl Operation for AlterUserScramCredentials {
+    fn outlives_its_user(&self) -> bool {
+        true
+    }
+
     fn event(&mut self, event: Event, env: &mut Env<'_, '_>) -> bool {
         let Event::Proposed { token, result } = event else { return false };
         let Some((place, last)) = self.users.take(token) else { return false };

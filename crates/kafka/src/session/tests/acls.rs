@@ -277,6 +277,34 @@ fn a_new_password_ends_the_connections_of_the_old_one() {
 }
 
 #[test]
+fn who_changes_its_own_password_is_told_before_it_is_cut_off() {
+    let own = || {
+        let mut client = as_role("administrator");
+        client.engine.paused = true;
+        let upsertions = vec![upsertion("alice", "other", Mechanism::Sha256)];
+        let request = alter_user_scram_credentials::Request { deletions: Vec::new(), upsertions };
+        client.queue(ApiKey::AlterUserScramCredentials, 0, |w| request.encode(w, 0));
+        client.run();
+        // The change is here before its answer.
+        let verifiers = Default::default();
+        client.engine.access(AccessCommand::SetVerifiers { name: "alice".into(), verifiers });
+        client.access_changed();
+        assert!(!client.closed && !client.session.wants_input());
+        client
+    };
+    let mut client = own();
+    client.queue(ApiKey::Metadata, 9, |w| metadata::Request::default().encode(w, 9));
+    client.engine.paused = false;
+    client.run();
+    assert!(client.answer(ApiKey::AlterUserScramCredentials, 0).is_some());
+    assert!(client.closed && client.take_bytes().is_empty(), "nothing else is served");
+
+    let mut client = own();
+    client.pass_deadline();
+    assert!(client.closed, "nor is it waited for without end");
+}
+
+#[test]
 fn salted_passwords_are_not_printed() {
     let mut salted = upsertion("bob", "secret", Mechanism::Sha256);
     salted.salted_password = Secret::new("canary");
