@@ -573,6 +573,24 @@ fn each_topic_of_a_request_has_its_own_verdict() {
         })
         .collect();
     assert_eq!(found, [("t", 29, -1), ("other", 0, 1)]);
+
+    // Where all are asked for, what may not be seen is left out.
+    permit(&mut client, "", "", "^(t|g|other)$");
+    call!(client, offset_commit, OffsetCommit, 9, commit_of("t"));
+    permit(&mut client, "", "", "^(g|other)$");
+    for version in [7, 9] {
+        let group = offset_fetch::GroupWanted { group_id: "g".into(), ..Default::default() };
+        let request = offset_fetch::Request {
+            group_id: "g".into(),
+            topics: None,
+            groups: vec![offset_fetch::GroupWanted { topics: None, ..group }],
+            ..Default::default()
+        };
+        let response = call!(client, offset_fetch, OffsetFetch, version, request);
+        let count =
+            response.topics.len() + response.groups.iter().map(|g| g.topics.len()).sum::<usize>();
+        assert_eq!(count, 1, "version {version}");
+    }
 }
 
 #[test]
