@@ -46,10 +46,6 @@ impl Verdicts {
         let slot = slot_of(&topic);
         self.slots[slot] = Some(Slot { topic, version, is_allowed });
     }
-
-    pub fn clear(&mut self) {
-        self.slots.clear();
-    }
 }
 
 #[cfg(test)]
@@ -64,8 +60,6 @@ mod tests {
         verdicts.remember(b"b", 1, false);
         assert_eq!((verdicts.find(b"a", 1), verdicts.find(b"b", 1)), (Some(true), Some(false)));
         assert_eq!((verdicts.find(b"a", 2), verdicts.find(b"c", 1)), (None, None));
-        verdicts.clear();
-        assert_eq!(verdicts.find(b"a", 1), None);
         let long = vec![b'x'; TOPIC_BYTES_MAX + 1];
         verdicts.remember(&long, 1, true);
         assert_eq!(verdicts.find(&long, 1), None);

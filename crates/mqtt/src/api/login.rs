@@ -201,9 +201,6 @@ impl MqttSession {
         if self.phase == Phase::LoggingIn {
             return self.logged_in(who, ctx);
         }
-        if who.user != self.principal.user {
-            return Err(self.login_refused(LoginRefusal::Wrong, ctx));
-        }
         self.principal.generation = who.generation;
         if let Some(Login { mechanism, step: Step::Checking(answer), .. }) = self.login.take() {
             self.send_auth(ReasonCode::Success, mechanism, &answer, ctx);

@@ -77,9 +77,9 @@ pub struct Engine {
     /// Logins are not answered, until [`Self::answer_logins`].
     pub hold_logins: bool,
     held_logins: Vec<(ConnectionId, Event)>,
-    /// Commands are not applied, until [`Self::release_commands`].
+    /// Commands are not applied and consumers not stopped, until [`Self::release_commands`].
     pub hold_commands: bool,
-    held_commands: Vec<(ConnectionId, u64, Command)>,
+    held_commands: Vec<(ConnectionId, Request)>,
     /// Publishes are not answered: a slow disk.
     pub hold_publishes: bool,
     /// Another node leads group 0 by now, or may.
@@ -227,8 +227,8 @@ impl Engine {
 
     pub fn release_commands(&mut self) {
         self.hold_commands = false;
-        for (id, token, command) in std::mem::take(&mut self.held_commands) {
-            self.propose(id, token, command);
+        for (id, request) in std::mem::take(&mut self.held_commands) {
+            self.perform(id, request);
         }
         self.run();
     }
@@ -514,9 +514,6 @@ impl Engine {
     }
 
     fn propose(&mut self, id: ConnectionId, token: u64, command: Command) {
-        if self.hold_commands {
-            return self.held_commands.push((id, token, command));
-        }
         // The answer comes before what the command does to others.
         let position = self.events.len();
         let result = match command {
@@ -528,6 +525,9 @@ impl Engine {
 
     fn perform(&mut self, id: ConnectionId, request: Request) {
         let event = match request {
+            Request::Propose { .. } | Request::Stop { .. } if self.hold_commands => {
+                return self.held_commands.push((id, request));
+            }
             Request::Propose { token, command } => return self.propose(id, token, command),
             Request::Publish { token, content, route, once: _ }
                 if self.alarms.disk && !(route.streams.is_empty() && route.backlogs.is_empty()) =>

@@ -4,7 +4,8 @@
 use super::engine::{administration, Engine};
 use super::tests::{bytes_of, connect_packet, publish_bytes, subscribe_packet};
 use crate::codec::{
-    Auth, Connack, Connect, Decoder, Disconnect, Hidden, Packet, Properties, Property, Qos, Version,
+    Acknowledgement, Auth, Connack, Connect, Decoder, Disconnect, Hidden, Packet, PacketType,
+    Properties, Property, Qos, Version,
 };
 use crate::error::ReasonCode;
 use crate::websocket::client_frame;
@@ -347,6 +348,52 @@ fn while_a_login_is_checked_input_waits_and_so_does_nobody_for_ever() {
     assert!(!engine.is_open(left));
 }
 
+/// Whoever has no right here is told so before anything is asked of group 0.
+#[test]
+fn a_session_is_opened_for_those_who_may_and_judged_again_when_it_is_open() {
+    let mut engine = engine_with(&[("alice", "right"), ("bob", "right")]);
+    let forbid = |user: &str| AccessCommand::ClearPermissions {
+        user: user.to_owned(),
+        namespace: crate::session::NAMESPACE,
+    };
+    engine.change(forbid("bob"));
+    engine.hold_commands = true;
+    let refused = |engine: &mut Engine, id: ConnectionId| {
+        let Packet::Connack(connack) = take_one(engine, id) else { panic!("an answer") };
+        assert_eq!(connack.reason, ReasonCode::NotAuthorized);
+        assert!(!engine.is_open(id));
+    };
+    let bob = engine.connect();
+    send(&mut engine, bob, V5, &with_password("b", V5, "bob", "right"));
+    refused(&mut engine, bob);
+    let alice = engine.connect();
+    send(&mut engine, alice, V5, &with_password("a", V5, "alice", "right"));
+    assert!(take(&mut engine, alice, V5).is_empty());
+    engine.change(forbid("alice"));
+    engine.release_commands();
+    refused(&mut engine, alice);
+}
+
+/// Another step of the input, as at the first login.
+#[test]
+fn input_waits_for_a_login_during_the_connection_too() {
+    let mut engine = engine_with(&[("alice", "right")]);
+    let scram = Scram::new(Mechanism::Sha256, "alice", "right");
+    let (id, _) = log_in(&mut engine, &scram);
+    engine.hold_logins = true;
+    let method = "SCRAM-SHA-256";
+    send(&mut engine, id, V5, &auth(ReasonCode::ReAuthenticate, method, &scram.first()));
+    let Packet::Auth(challenge) = take_one(&mut engine, id) else { panic!("a challenge") };
+    let (last, _) = scram.last(&told(&challenge.properties).1);
+    send(&mut engine, id, V5, &auth(ReasonCode::ContinueAuthentication, method, &last));
+    send(&mut engine, id, V5, &Packet::Pingreq);
+    assert!(!engine.session(id).wants_input());
+    assert!(take(&mut engine, id, V5).is_empty());
+    engine.answer_logins();
+    let seen: Vec<_> = take(&mut engine, id, V5).iter().map(Packet::packet_type).collect();
+    assert_eq!(seen, [PacketType::Auth, PacketType::Pingresp]);
+}
+
 /// A user who is gone, or has another password, when the answer comes.
 #[test]
 fn a_login_that_was_granted_too_late_opens_nothing() {
@@ -448,6 +495,7 @@ fn what_is_revoked_stops_before_metadata_has_dropped_it() {
         assert!(engine.is_open(id));
         // Likewise for a right that is there again in the meantime.
         engine.change(administration::permit_keys("alice", &[".*", ".*"]));
+        send(&mut engine, id, V5, &subscribe_packet(filter, qos));
         engine.hold_commands = true;
         engine.change(administration::permit_keys("alice", &[".*", "^b"]));
         engine.change(administration::permit_keys("alice", &[".*", ".*"]));
@@ -508,7 +556,12 @@ fn a_shared_delivery_that_was_not_sent_goes_to_another_member() {
     let version = Version::V3_1_1;
     send(&mut engine, bob, version, &subscribe_packet("$share/g/a", Qos::AtMostOnce));
     engine.take(bob);
+    engine.hold_commands = true;
     engine.change(administration::permit_keys("alice", &[".*", "^b"]));
+    // Now there is room, but the right is gone.
+    send(&mut engine, id, V5, &Packet::Puback(Acknowledgement::new(1)));
+    assert!(take(&mut engine, id, V5).is_empty());
+    engine.release_commands();
     let seen = take(&mut engine, bob, version);
     assert!(matches!(&seen[..], [Packet::Publish(it)] if it.topic() == b"a"), "{seen:?}");
     assert!(take(&mut engine, id, V5).is_empty());

@@ -72,25 +72,17 @@ impl MqttSession {
         plain.any(|it| it.share.is_none() && it.matches(topic))
     }
 
-    /// Users or rules have changed.
+    /// Users or rules have changed. A login, and a session that is being opened, are judged when they are
+    /// through, by the rules of then.
     pub(super) fn on_access_changed(&mut self, ctx: &mut Context<'_>) {
-        match self.phase {
-            Phase::Opening | Phase::Connected
-                if !ctx.metadata.access().still_knows(&self.principal) =>
-            {
-                ctx.meter.refused += 1;
-                self.fail(End::Reason(ReasonCode::NotAuthorized), ctx);
-            }
-            Phase::Connected => {
-                self.recheck(ctx);
-                self.flush(ctx);
-            }
-            // A login is judged when it is through, by the rules of then.
-            _ => {}
+        if self.phase == Phase::Connected {
+            self.recheck(ctx);
+            self.flush(ctx);
         }
     }
 
-    /// Ends what the client may not do any more.
+    /// Ends what the client may not do any more: some of it, or all if its user is gone, has another
+    /// password or has no right left.
     pub(crate) fn recheck(&mut self, ctx: &mut Context<'_>) {
         if !ctx.metadata.access().is_secured() {
             return;
@@ -114,7 +106,6 @@ impl MqttSession {
             self.leave_shared(topic_filter, ctx);
         }
         self.revoked.extend(filters.iter().cloned());
-        self.readable.clear();
         let command = Command::Unsubscribe { session: id, filters };
         ctx.out.request(Request::Propose { token: token(Kind::Revoke, 0), command });
     }
