@@ -270,12 +270,12 @@ impl Stage {
         let command = match verb {
             "adduser" => {
                 self.engine.passwords.insert(name(), words[1].to_owned());
-                administration::add_user(words[0], words[1])
+                administration::add_user(words[0])
             }
             "deluser" => AccessCommand::DeleteUser { name: name() },
             "password" => {
                 self.engine.passwords.insert(name(), words[1].to_owned());
-                administration::set_password(words[0], words[1])
+                administration::set_password(words[0])
             }
             "permit" => administration::permit(words[0], &words[1..]),
             "permitkeys" => administration::permit_keys(words[0], &words[1..]),

@@ -24,13 +24,21 @@ fn verifiers(password: &str) -> Verifiers {
     verifiers
 }
 
-pub fn add_user(name: &str, password: &str) -> AccessCommand {
+/// Its password is the engine's affair.
+pub fn add_user(name: &str) -> AccessCommand {
+    let user = User::default();
+    AccessCommand::AddUser { name: name.to_owned(), user, decoy_key: vec![1; 32] }
+}
+
+/// May log in by SCRAM, too.
+pub fn add_scram_user(name: &str, password: &str) -> AccessCommand {
     let user = User { verifiers: verifiers(password), ..User::default() };
     AccessCommand::AddUser { name: name.to_owned(), user, decoy_key: vec![1; 32] }
 }
 
-pub fn set_password(name: &str, password: &str) -> AccessCommand {
-    AccessCommand::SetVerifiers { name: name.to_owned(), verifiers: verifiers(password) }
+/// Another one than before.
+pub fn set_password(name: &str) -> AccessCommand {
+    AccessCommand::SetVerifiers { name: name.to_owned(), verifiers: Verifiers::default() }
 }
 
 /// Configure, write, read.
