@@ -12,6 +12,7 @@ mod process;
 mod project;
 mod report;
 mod sim;
+mod supply;
 mod test;
 mod tidy;
 mod torture;
@@ -19,7 +20,7 @@ mod torture;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-cargo xtask test                 everything: format, lints, tidy, tests, simulator, real clients
+cargo xtask test                 everything: format, lints, tidy, supply chain, tests, simulator, real clients
 cargo xtask tidy [--ratchet]     the rules that no compiler checks; --ratchet lowers the recorded sizes
 cargo xtask codegen [--check]    write the Kafka codec anew from its schema files, or only compare
 cargo xtask sim [--minutes N] [--from SEED] [--seeds N] [--jobs N] [--keep-going] [--no-shrink] [--json]

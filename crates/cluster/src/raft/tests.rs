@@ -57,3 +57,13 @@ fn a_restart_goes_on_above_what_was_applied_in_a_higher_term() {
     assert_eq!((committed[0].index, committed[0].term), (42, 4));
     assert!(group.is_serving());
 }
+
+/// RUSTSEC-2024-0437: a parser that calls itself for each group within a group is brought down by a peer.
+#[test]
+fn nested_groups_are_no_change() {
+    let before = Configuration::new(&[NodeId(1)]);
+    // Field 1, beginning of a group; its end.
+    assert_eq!(changed_by(&before, &[0x0b, 0x0b, 0x0c, 0x0c]), None, "one within another");
+    assert_eq!(changed_by(&before, &vec![0x0b; 1 << 20]), None);
+    assert!(changed_by(&before, &[]).is_some(), "an empty change is one");
+}
