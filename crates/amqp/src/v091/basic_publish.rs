@@ -40,7 +40,11 @@ pub(super) struct Publishing {
 }
 
 /// Addresses that a connection published to last.
-const RECENT_MAX: usize = 8;
+const RECENT_MAX: usize = 16;
+
+/// Receivers of one route that is kept. A larger one is asked for each time: keeping it would cost a
+/// connection more memory than asking costs time.
+const RECEIVERS_MAX: usize = 4096;
 
 /// What was found out about the addresses of the last publishes; good as long as the metadata (users and
 /// rules are part of it) has not changed.
@@ -74,7 +78,12 @@ impl Recent {
     }
 
     /// Right after [`Self::find`], which has found it or not (`is_known`).
-    fn keep(&mut self, publish: &BasicPublish, is_known: bool, route: Option<Route>) {
+    fn keep(&mut self, publish: &BasicPublish, is_known: bool, route: Option<&Route>) {
+        let route = route.filter(|route| {
+            let receivers = route.streams.len() + route.backlogs.len() + route.live.len();
+            receivers <= RECEIVERS_MAX
+        });
+        let route = route.cloned();
         if is_known {
             if let Some(first) = self.addresses.first_mut().filter(|_| route.is_some()) {
                 first.route = route;
@@ -266,7 +275,7 @@ impl AmqpSession {
         }
         let is_plain = copies.is_empty() && key.is_none();
         let is_fixed = is_plain && !self.publishing.matches.headers_asked;
-        self.publishing.recent.keep(publish, is_known, is_fixed.then(|| route.clone()));
+        self.publishing.recent.keep(publish, is_known, is_fixed.then_some(&route));
         Ok(route)
     }
 

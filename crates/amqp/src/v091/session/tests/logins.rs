@@ -82,10 +82,10 @@ fn every_mechanism_lets_its_user_in_and_nobody_else() {
 fn the_certificate_logs_in_on_tls_alone() {
     let mut node = secured();
     let mut check = |tls: Option<Option<&str>>, offered: &[u8], expect: Option<(u16, &str)>| {
-        let client = node.connect_raw();
-        let caller = &mut node.session(client).caller;
-        caller.is_encrypted = tls.is_some();
-        caller.certificate_user = tls.flatten().map(str::to_owned);
+        let client = match tls {
+            None => node.connect_raw(),
+            Some(user) => node.connect_tls(user),
+        };
         node.send_bytes(client, b"AMQP\x00\x00\x09\x01");
         let Method::ConnectionStart(start) = only_method(node.take(client)) else { panic!() };
         assert_eq!(start.mechanisms.0, offered);
@@ -112,9 +112,7 @@ fn the_certificate_logs_in_on_tls_alone() {
 fn a_node_without_users_knows_guest_alone() {
     let check = |mechanism: &str, response: &[u8], expect: Option<u16>| {
         let mut node = Node::new();
-        let client = node.connect_raw();
-        node.session(client).caller.is_encrypted = true;
-        node.session(client).caller.certificate_user = Some("guest".to_owned());
+        let client = node.connect_tls(Some("guest"));
         node.send_bytes(client, b"AMQP\x00\x00\x09\x01");
         let Method::ConnectionStart(start) = only_method(node.take(client)) else { panic!() };
         assert_eq!(&start.mechanisms.0[..], b"PLAIN AMQPLAIN");

@@ -121,9 +121,19 @@ impl Node {
 
     /// A connection that has said nothing yet.
     pub(super) fn connect_raw(&mut self) -> usize {
+        self.connect_from(peer())
+    }
+
+    /// Likewise, over TLS; `user` is whom its certificate names.
+    pub(super) fn connect_tls(&mut self, user: Option<&str>) -> usize {
+        let tls = TlsPeer { user: user.map(str::to_owned), ..TlsPeer::default() };
+        self.connect_from(Peer { tls: Some(tls), ..peer() })
+    }
+
+    fn connect_from(&mut self, peer: Peer) -> usize {
         let index = self.clients.len();
         self.clients.push(Client {
-            session: AmqpSession::new(&peer(), self.now.moment, &self.limits),
+            session: AmqpSession::new(&peer, self.now.moment, &self.limits),
             id: ConnectionId::new(ShardId(0), index as u64 + 1),
             input: BytesMut::new(),
             output: Output::default(),
@@ -702,7 +712,7 @@ impl Stream {
 
 fn peer() -> Peer {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-    Peer { remote: address, local: address, tls: None }
+    Peer::plain(address, address)
 }
 
 fn key(client: usize, consumer: u64) -> cursor::ConsumerId {
