@@ -20,6 +20,9 @@ const SNAPPY_RATIO_MAX: usize = 32;
 const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER_BYTES: usize = 16;
 
+/// What an LZ4 frame begins with.
+const LZ4_MAGIC: [u8; 4] = 0x184D_2204u32.to_le_bytes();
+
 pub(super) fn decompress(
     codec: Codec,
     payload: &[u8],
@@ -31,6 +34,8 @@ pub(super) fn decompress(
         Codec::None => return Ok(Bytes::copy_from_slice(payload)),
         Codec::Gzip => out.drain(flate2::bufread::MultiGzDecoder::new(payload))?,
         Codec::Snappy => snappy(payload, &mut out)?,
+        // Not the older format, which the decoder knows as well: its blocks have 8 MiB, whatever is in them.
+        Codec::Lz4 if !payload.starts_with(&LZ4_MAGIC) => return Err(BatchError::Decompression),
         Codec::Lz4 => out.drain(lz4_flex::frame::FrameDecoder::new(payload))?,
         Codec::Zstd => zstd(payload, &mut out)?,
     }

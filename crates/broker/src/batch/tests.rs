@@ -403,6 +403,9 @@ fn decompression_bombs_end_at_the_limit() {
     // A block that claims 4 GiB without having them.
     let claim = wrap(2, 1, &[0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 0]);
     assert_eq!(records(&claim, &limits()).unwrap_err(), BatchError::DecompressedTooLarge);
+    // The older LZ4 format takes 8 MiB for its smallest block.
+    let older = wrap(3, 1, b"\x02\x21\x4c\x18\x10\xfb\x10\x01\x00\x00\xff");
+    assert_eq!(records(&older, &limits()).unwrap_err(), BatchError::Decompression);
     let claim = wrap(2, 1, &[0x80, 0x80, 0x80, 0x01, 0]);
     assert_eq!(records(&claim, &limits()).unwrap_err(), BatchError::Decompression);
 }

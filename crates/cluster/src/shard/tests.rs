@@ -1,6 +1,7 @@
 //! A node of shards on a disk in memory, with sessions that do what a test tells them.
 
 mod offsets;
+mod panics;
 mod producers;
 mod retention;
 mod spreading;
