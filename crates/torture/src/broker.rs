@@ -90,16 +90,6 @@ impl Process {
         Ok(Addresses { kafka: address("kafka")?, amqp: address("amqp")?, mqtt: address("mqtt")? })
     }
 
-    /// Of the admin API; once it is ready.
-    pub fn http_address(&self) -> Result<String, String> {
-        let failed = |error| format!("{}: {error}", self.ready.display());
-        let text = std::fs::read_to_string(&self.ready).map_err(failed)?;
-        let json: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| format!("ready file: {error}"))?;
-        let address = json["listeners"]["http"].as_str();
-        address.map(str::to_owned).ok_or_else(|| "no http in the ready file".to_owned())
-    }
-
     pub fn signal(&self, name: &str) -> Result<(), String> {
         let pid = self.pid.ok_or("the process is not known yet")?;
         signal(pid, name)

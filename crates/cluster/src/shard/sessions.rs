@@ -73,10 +73,23 @@ impl Shard {
     /// Bytes from the peer. Call it also without new bytes when [`Self::wants_input`] turned true.
     pub fn receive(&mut self, now: Now, id: ConnectionId, input: &mut BytesMut) {
         self.now = now;
+        let before = input.len();
+        let had_appetite = self.take_in(id, input);
+        // What it wanted to know before it takes anything (who its certificate names) it may have heard
+        // within this very step: then nobody would ask it again.
+        if !had_appetite && input.len() == before && self.wants_input(id) {
+            self.take_in(id, input);
+        }
+    }
+
+    /// One step of input; whether the session wanted more before the engine had its turn.
+    fn take_in(&mut self, id: ConnectionId, input: &mut BytesMut) -> bool {
         self.step(id, |session, ctx| session.receive(input, ctx));
+        let had_appetite = self.wants_input(id);
         self.count_input(id);
         self.count_stranger(id, input.len());
         self.run();
+        had_appetite
     }
 
     /// The connection is closed, by the peer or by us.

@@ -9,7 +9,7 @@ use crate::wait;
 use crate::wire::open;
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(20);
-pub const ADMIN: (&str, &str) = ("admin", "canary-admin-3f9c");
+const ADMIN: (&str, &str) = ("admin", "canary-admin-3f9c");
 
 /// Runs a subcommand against this broker; `login` is a name and a password, `input` what it reads.
 pub fn run(broker: &Broker, login: Option<(&str, &str)>, line: &str, input: &str) -> Output {
@@ -29,8 +29,12 @@ pub fn run(broker: &Broker, login: Option<(&str, &str)>, line: &str, input: &str
 }
 
 /// The same as the administrator, successfully; what it prints.
-pub fn administer(broker: &Broker, line: &str, input: &str) -> String {
-    let output = run(broker, Some(ADMIN), line, input);
+fn administer(broker: &Broker, line: &str, input: &str) -> String {
+    administer_as(broker, ADMIN, line, input)
+}
+
+fn administer_as(broker: &Broker, admin: (&str, &str), line: &str, input: &str) -> String {
+    let output = run(broker, Some(admin), line, input);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "koine {line}: {said}{complaint}");
@@ -38,17 +42,32 @@ pub fn administer(broker: &Broker, line: &str, input: &str) -> String {
 }
 
 /// Makes the first user: from then on nobody gets in without a login.
-pub fn secure(broker: &Broker) {
+fn secure(broker: &Broker) {
     let line = "users create admin --tags administrator --password-file -";
     administer(broker, line, ADMIN.1);
 }
 
 /// A user with everything, or with these patterns.
-pub fn add_user(broker: &Broker, name: &str, password: &str, patterns: [&str; 3]) {
-    administer(broker, &format!("users create {name} --password-file -"), password);
+fn add_user(broker: &Broker, name: &str, password: &str, patterns: [&str; 3]) {
+    add_user_as(broker, ADMIN, name, password, patterns);
+}
+
+/// Likewise, by this administrator.
+pub fn add_user_as(
+    broker: &Broker,
+    admin: (&str, &str),
+    name: &str,
+    password: &str,
+    patterns: [&str; 3],
+) {
+    administer_as(broker, admin, &format!("users create {name} --password-file -"), password);
     let [configure, write, read] = patterns;
     let options = format!("--configure={configure} --write={write} --read={read}");
-    administer(broker, &format!("permissions set {name} {options}"), "");
+    administer_as(broker, admin, &format!("permissions set {name} {options}"), "");
+}
+
+pub fn delete_user_as(broker: &Broker, admin: (&str, &str), name: &str) {
+    administer_as(broker, admin, &format!("users delete {name}"), "");
 }
 
 fn refused(broker: &Broker, login: Option<(&str, &str)>, line: &str) -> String {

@@ -16,6 +16,7 @@ mod matrix;
 mod once;
 mod overload;
 mod programs;
+mod secure_clients;
 mod shell;
 mod survive;
 mod tls;

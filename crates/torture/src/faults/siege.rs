@@ -28,8 +28,6 @@ pub const PASSWORD: &str = "siege-password";
 /// What is attacked.
 pub struct Target {
     pub addresses: Addresses,
-    /// The admin API's; never attacked by itself, but an attack needs the users that it makes.
-    pub http: String,
 }
 
 pub fn missing() -> Option<String> {
@@ -93,26 +91,24 @@ fn start(options: &Options, attack: &Attack) -> Result<(Process, Target), String
     let directory = options.directory.join(attack.name);
     std::fs::create_dir_all(&directory)
         .map_err(|error| format!("{}: {error}", directory.display()))?;
-    let start = Start {
-        koine: options.koine.clone(),
-        data: directory.join("data"),
-        directory,
-        arguments: attacks::ARGUMENTS.map(str::to_owned).to_vec(),
-        wrapper: Vec::new(),
-    };
+    let data = directory.join("data");
+    init(options, &data)?;
+    let tls = |file: &str| data.join("tls").join(file).display().to_string();
+    let mut arguments = attacks::ARGUMENTS.map(str::to_owned).to_vec();
+    arguments.push(format!("--tls-certificate={}", tls("server.pem")));
+    arguments.push(format!("--tls-key={}", tls("server.key")));
+    let koine = options.koine.clone();
+    let start = Start { koine, data, directory, arguments, wrapper: Vec::new() };
     let mut process = start.spawn()?;
     let addresses = process.wait_ready(START_LIMIT)?;
-    let http = process.http_address()?;
-    let target = Target { addresses, http };
-    administer(options, &target, "users create siege --password-file - --tags administrator")?;
-    administer(options, &target, "permissions set siege --configure=.* --write=.* --read=.*")?;
-    Ok((process, target))
+    Ok((process, Target { addresses }))
 }
 
-fn administer(options: &Options, target: &Target, line: &str) -> Result<(), String> {
+/// Makes the user and the certificate.
+fn init(options: &Options, data: &Path) -> Result<(), String> {
     let mut command = Command::new(&options.koine);
-    command.args(line.split(' ')).args(["--http", &target.http]);
-    command.env("KOINE_USER", USER).env("KOINE_PASSWORD", PASSWORD);
+    command.arg("init").arg("--data").arg(data).args(["--user", USER, "--password-file", "-"]);
+    command.arg("--config").arg(data.with_extension("toml"));
     let failed = |error| format!("{}: {error}", options.koine.display());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().map_err(failed)?;
     if let Some(mut input) = child.stdin.take() {
@@ -121,7 +117,7 @@ fn administer(options: &Options, target: &Target, line: &str) -> Result<(), Stri
     }
     match child.wait().map_err(failed)?.success() {
         true => Ok(()),
-        false => Err(format!("koine {line} failed")),
+        false => Err("koine init failed".to_owned()),
     }
 }
 

@@ -190,3 +190,50 @@ fn strangers_hold_no_more_than_their_budget_and_who_logged_in_is_none() {
     assert!(closes(&node, &large));
     assert!(!closes(&node, &small) && !closes(&node, &known));
 }
+
+/// Takes nothing before the engine has said who it is.
+struct Asks(bool, Rc<RefCell<Script>>);
+
+impl Session for Asks {
+    fn protocol(&self) -> Protocol {
+        Protocol::Kafka
+    }
+    fn receive(&mut self, input: &mut BytesMut, ctx: &mut Context<'_>) {
+        match self.0 {
+            true => input.clear(),
+            false => ctx.out.request(Request::Authenticate {
+                token: 1,
+                address: ADDRESS,
+                credentials: Credentials::Certificate { user: "alice".to_owned() },
+            }),
+        }
+    }
+    fn event(&mut self, event: Event, _ctx: &mut Context<'_>) {
+        self.0 = true;
+        self.1.borrow_mut().events.push(event);
+    }
+    fn access_changed(&mut self, _ctx: &mut Context<'_>) {}
+    fn tick(&mut self, _ctx: &mut Context<'_>) {}
+    fn deadline(&self) -> Moment {
+        Moment::NEVER
+    }
+    fn wants_input(&self) -> bool {
+        self.0
+    }
+    fn disconnected(&mut self, _ctx: &mut Context<'_>) {}
+    fn shutdown(&mut self, _ctx: &mut Context<'_>) {}
+}
+
+#[test]
+fn input_that_had_to_wait_for_an_answer_of_the_same_step_is_taken() {
+    let disk = MemoryDisk::new();
+    let mut node = Node::open(&disk, 1);
+    let admin = node.connect(0);
+    add_user(&mut node, &admin, "alice", None);
+    let script = Rc::new(RefCell::new(Script::default()));
+    let id = node.shards[0].connect(node.now, Box::new(Asks(false, Rc::clone(&script))));
+    let mut input = BytesMut::from(&b"request"[..]);
+    node.shards[0].receive(node.now, id, &mut input);
+    assert_eq!(script.borrow().events.len(), 1);
+    assert!(input.is_empty(), "nobody would ask again");
+}

@@ -12,13 +12,15 @@ use koine_workload::frames::wire::Put;
 
 use super::{bombs, Target, PASSWORD, USER};
 
-/// Of the broker: there is room for the besiegers and for who works.
-pub const ARGUMENTS: [&str; 1] = ["--limits-connections=14000"];
+/// Of the broker: there is room for the besiegers and for who works, and memory is not filled with what was
+/// stored last.
+pub const ARGUMENTS: [&str; 2] = ["--limits-connections=14000", "--storage-tail-cache=256MiB"];
 
 const SOCKETS: usize = 10_000;
 /// QoS 2 publishes that are begun, all sessions together.
 const HALF_DONE: u64 = 1_000_000;
 const SESSIONS: u64 = 1_000;
+const REST_SECONDS: u32 = 10;
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Attack {
@@ -78,12 +80,19 @@ struct Dribbler {
     piece: Vec<u8>,
     said: usize,
     stream: Option<TcpStream>,
+    /// Seconds until it comes again after it was closed: a storm of new connections is another attack.
+    rests: u32,
 }
 
 impl Dribbler {
     /// One byte, or `burst` at first.
     fn say(&mut self, burst: usize) -> bool {
+        self.rests = self.rests.saturating_sub(1);
+        if self.stream.is_none() && self.rests > 0 {
+            return false;
+        }
         if self.stream.is_none() {
+            self.rests = REST_SECONDS;
             self.said = 0;
             self.stream = TcpStream::connect(&self.address).ok();
             if let Some(stream) = &self.stream {
@@ -115,7 +124,7 @@ fn many(pieces: Vec<(String, Vec<u8>)>, burst: usize, of: &'static str) -> Siege
     let mut dribblers: Vec<Dribbler> = (0..SOCKETS)
         .map(|index| {
             let (address, piece) = pieces[index % pieces.len()].clone();
-            Dribbler { address, piece, said: 0, stream: None }
+            Dribbler { address, piece, said: 0, stream: None, rests: 0 }
         })
         .collect();
     let mut siege = Siege::new(of);
@@ -163,18 +172,18 @@ fn announced(target: &Target) -> Result<Siege, String> {
     let addresses = &target.addresses;
     let mut kafka = Vec::new();
     kafka.put_i32(i32::MAX);
-    kafka.resize(60_000, 0);
+    kafka.resize(6_000, 0);
     let mut mqtt = vec![0x10, 0xff, 0xff, 0xff, 0x7f];
-    mqtt.resize(60_000, 0);
+    mqtt.resize(6_000, 0);
     let mut amqp = b"AMQP\x00\x00\x09\x01".to_vec();
     amqp.extend_from_slice(&[1, 0, 0, 0xff, 0xff, 0xff, 0xff]);
-    amqp.resize(60_000, 0);
+    amqp.resize(6_000, 0);
     let pieces = vec![
         (addresses.kafka.clone(), kafka),
         (addresses.amqp.clone(), amqp),
         (addresses.mqtt.clone(), mqtt),
     ];
-    let mut siege = many(pieces, 60_000, "sockets that announced 0.25 to 4 GB at once");
+    let mut siege = many(pieces, 6_000, "sockets that announced 0.25 to 4 GB at once");
     let address = addresses.amqp.clone();
     siege.run(move |_| {
         if let Ok(mut stream) = amqp_channel(&address) {
