@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use crate::broker::{koine, Broker, Directory};
+use crate::broker::{koine, Broker, Directory, CANARY};
 use crate::wait;
 use crate::wire::open;
 
@@ -37,6 +37,7 @@ fn administer_as(broker: &Broker, admin: (&str, &str), line: &str, input: &str) 
     let output = run(broker, Some(admin), line, input);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains(CANARY) && !complaint.contains(CANARY), "koine {line} shows a password");
     assert!(output.status.success(), "koine {line}: {said}{complaint}");
     said
 }
@@ -108,6 +109,12 @@ fn the_first_user_closes_the_administration_to_strangers() {
     }
     for path in ["/health/live", "/health/ready"] {
         assert_eq!(get(&broker, path, "").0, 200, "{path}");
+    }
+    let basic = format!("Authorization: Basic {}\r\n", "YWRtaW46Y2FuYXJ5LWFkbWluLTNmOWM=");
+    for path in ["/metrics", "/koine/v1/status", "/koine/v1/users", "/koine/v1/users/admin"] {
+        let (status, answer) = get(&broker, path, &basic);
+        assert_eq!(status, 200, "{path}");
+        assert!(!answer.contains(CANARY), "{path} shows a password");
     }
     // Reading messages is a right of its own.
     let said = refused(&broker, Some(ADMIN), "tail before --no-follow --count 1");
@@ -217,4 +224,59 @@ fn a_first_secured_start_takes_two_commands() {
     assert!(String::from_utf8_lossy(&listed.stdout).contains("administrator"));
     let log = std::fs::read_to_string(broker.directory.path().join("log.txt")).unwrap();
     assert!(!log.contains(&old) && !log.contains(&new), "no password in the log");
+}
+
+/// Who may call what: roles by what the user was given, and what each is let do. `!` refuses.
+#[test]
+fn every_role_may_call_what_it_may_and_nothing_else() {
+    let broker = Broker::start("http-roles");
+    secure(&broker);
+    administer(&broker, "topics create mine", "");
+    administer(&broker, "topics create other", "");
+    let roles: [(&str, [&str; 3], &str); 6] = [
+        ("configures", ["^mine", "", ""], ""),
+        ("reads", ["", "", "^mine"], ""),
+        ("writes", ["", "^mine", ""], ""),
+        ("sees", ["", "", ""], "monitoring"),
+        ("rules", ["", "", ""], "administrator"),
+        ("nothing", ["", "", ""], ""),
+    ];
+    for (name, patterns, tag) in roles {
+        add_user(&broker, name, "canary-role-5b1e", patterns);
+        administer(&broker, &format!("users set {name} --tags={tag}"), "");
+    }
+    // Each with the roles that may.
+    let operations: [(&str, &[&str]); 14] = [
+        ("status", &["sees", "rules"]),
+        ("topics list", &["sees", "rules"]),
+        ("groups list", &["sees", "rules"]),
+        ("sessions list", &["sees", "rules"]),
+        ("topics describe mine", &["configures", "reads", "writes", "sees", "rules"]),
+        ("topics describe other", &["sees", "rules"]),
+        ("topics create mine-NAME", &["configures", "rules"]),
+        ("queues create queue-NAME", &["rules"]),
+        ("tail mine --no-follow --from start", &["reads"]),
+        ("tail other --no-follow --from start", &[]),
+        ("users list", &["rules"]),
+        ("permissions list", &["rules"]),
+        ("users create new-NAME", &["rules"]),
+        ("acls create other --user NAME --operation all --kind topic", &["rules"]),
+    ];
+    let mut wrong = Vec::new();
+    for (operation, allowed) in operations {
+        for (role, _, _) in roles {
+            let line = operation.replace("NAME", role);
+            let is_allowed =
+                run(&broker, Some((role, "canary-role-5b1e")), &line, "").status.success();
+            if is_allowed != allowed.contains(&role) {
+                wrong.push(format!("{role}: {line}: allowed {is_allowed}"));
+            }
+        }
+        for stranger in [None, Some(("rules", "wrong")), Some(("stranger", "canary-role-5b1e"))] {
+            if run(&broker, stranger, operation, "").status.success() {
+                wrong.push(format!("{stranger:?}: {operation}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} cells wrong:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -13,6 +13,9 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long a clean stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
+/// What every password of these tests begins with: it may be in nothing that a broker says.
+pub const CANARY: &str = "canary-";
+
 /// A directory below `target/tmp` that goes when its test passes and stays when it fails.
 #[derive(Debug)]
 pub struct Directory(PathBuf);
@@ -178,6 +181,10 @@ impl Drop for Broker {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        if !std::thread::panicking() {
+            let log = self.log();
+            assert!(!log.contains(CANARY), "a password is in the log:\n{log}");
+        }
     }
 }
 

@@ -29,7 +29,8 @@ impl Site {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let admin = made["password"].as_str().unwrap().to_owned();
-        let broker = Broker::start_in(directory, &["--config", "koine.toml"]);
+        let broker =
+            Broker::start_in(directory, &["--config", "koine.toml", "--log-level", "trace"]);
         let site = Site { broker, admin };
         site.add_alice();
         site
