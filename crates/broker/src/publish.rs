@@ -100,6 +100,9 @@ pub fn to_subscribers(
 ) -> Route {
     matches.clear();
     metadata.router().route_subject(namespace, subject, &NoHeaders, matches);
+    if matches.queues.is_empty() && matches.sessions.is_empty() {
+        return Route::default();
+    }
     let guard = TopicGuard::new(metadata, namespace, subject);
     collect(metadata, publisher, matches, guard.as_ref())
 }

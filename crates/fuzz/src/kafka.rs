@@ -3,14 +3,16 @@
 use crate::allocator::measured;
 use crate::data::Data;
 use crate::node::{nearly_right, Client, Node, PASSWORD, USER};
-use koine_broker::batch::BatchBuilder;
+use crate::shared::ZSTD_WINDOW_BYTES;
+use koine_broker::batch::{BatchBuilder, BatchLimits};
 use koine_broker::session::Protocol;
 use koine_workload::frames::kafka::{finish, key, request};
 use koine_workload::frames::wire::Put;
 use std::sync::OnceLock;
 
-/// What one connection may cost beside its input: blocks of the log, its answers, the node's tables.
-const FREE_BYTES: usize = 8 << 20;
+/// What one connection may cost beside its input: blocks of the log, its answers, the node's tables; and one
+/// batch at a time that is unpacked for subscribers, into a buffer that grows by doubling.
+const FREE_BYTES: usize = (8 << 20) + ZSTD_WINDOW_BYTES + 3 * BatchLimits::RATIO_FREE_BYTES;
 /// A request's bytes are held by the input, the decoded request, the log's entry and its frame; an empty
 /// element of one byte becomes a structure of some hundred.
 const PER_BYTE: usize = 512;

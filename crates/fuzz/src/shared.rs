@@ -23,6 +23,10 @@ const LIMITS: BatchLimits = BatchLimits {
     decompressed_ratio_max: 100,
 };
 
+/// What a Zstandard frame may ask for to look back into: the smallest window that every decoder has to
+/// support (RFC 8878 §3.1.1.1.2), and the room that its buffer has beside it.
+pub const ZSTD_WINDOW_BYTES: usize = (8 << 20) + (512 << 10);
+
 /// A batch as a producer sends it; its checksum is made right, because guessing one takes too long.
 pub fn batch(input: &[u8]) {
     let mut raw = input.to_vec();
@@ -44,8 +48,10 @@ fn put_length_and_checksum(raw: &mut [u8]) {
 fn read_batch(raw: Vec<u8>) {
     let bytes = Bytes::from(raw);
     let allowed = LIMITS.decompressed_bytes_allowed(bytes.len());
+    let is_zstd = bytes.get(22).is_some_and(|attributes| attributes & 7 == 4);
+    let free = (1 << 20) + if is_zstd { ZSTD_WINDOW_BYTES } else { 0 };
     // Records are views into one buffer, and that grows by doubling.
-    measured(bytes.len(), 1 << 20, 8 + 3 * (allowed / bytes.len().max(1) + 1), || {
+    measured(bytes.len(), free, 8 + 3 * (allowed / bytes.len().max(1) + 1), || {
         let Ok(info) = batch::validate_from_producer(&bytes, &LIMITS) else { return };
         let is_plain = info.codec == batch::Codec::None;
         // Where the log puts it.
@@ -129,8 +135,9 @@ pub fn filters(input: &[u8]) {
         let mut expect: Vec<u32> = filters
             .iter()
             .filter(|(filter, _)| {
-                let is_hidden = levels.first().is_some_and(|level| level.starts_with(b"$"))
-                    && filter.starts_with_mqtt_wildcard();
+                // MQTT has no name for a subject without a level, and `$` hides from its wildcards.
+                let is_hidden = filter.starts_with_mqtt_wildcard()
+                    && levels.first().is_none_or(|level| level.starts_with(b"$"));
                 let asked: Vec<_> = filter.levels().collect();
                 !is_hidden && matches(&asked, &levels)
             })
