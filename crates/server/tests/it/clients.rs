@@ -18,20 +18,20 @@ pub fn python() -> Option<PathBuf> {
     present("python", clients().join("python/bin/python"))
 }
 
-fn python_program(name: &str) -> Option<Command> {
+pub fn python_program(name: &str) -> Option<Command> {
     let mut command = Command::new(python()?);
     command.arg(sources().join("python").join(name).join("main.py"));
     Some(command)
 }
 
-fn node_program(name: &str) -> Option<Command> {
+pub fn node_program(name: &str) -> Option<Command> {
     let modules = present("node", clients().join("node/node_modules"))?;
     let mut command = Command::new("node");
     command.env("NODE_PATH", modules).arg(sources().join("node").join(name).join("main.js"));
     Some(command)
 }
 
-fn java_program(class: &str) -> Option<Command> {
+pub fn java_program(class: &str) -> Option<Command> {
     let classes = present("java", clients().join("java/classes"))?;
     let path = format!("{}:{}/*", classes.display(), clients().join("java/libs").display());
     let mut command = Command::new("java");
@@ -39,7 +39,7 @@ fn java_program(class: &str) -> Option<Command> {
     Some(command)
 }
 
-fn go_program(name: &str) -> Option<Command> {
+pub fn go_program(name: &str) -> Option<Command> {
     present("go", clients().join("go").join(name)).map(Command::new)
 }
 

@@ -6,13 +6,22 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::access::{add_user_as, delete_user_as};
-use crate::broker::{koine, Broker, Directory};
-use crate::clients::python;
-use crate::programs::sources;
+use crate::broker::{koine, Addresses, Broker, Directory};
+use crate::clients::{go_program, java_program, node_program, python_program};
+use crate::programs::{self, PROGRAM_LIMIT};
 
 const PASSWORD: &str = "canary-alice-77aa";
 /// From the end of the command that takes the user away.
 const LOSS_MAX: Duration = Duration::from_secs(1);
+
+/// A library and the program that uses it.
+struct Client {
+    library: &'static str,
+    program: fn() -> Option<Command>,
+    listener: fn(&Addresses) -> &str,
+    /// Those that take a password. Each client knows certificates, too.
+    mechanisms: &'static [&'static str],
+}
 
 /// A broker with an administrator, certificates, and a user of everything.
 struct Site {
@@ -48,30 +57,20 @@ impl Site {
         self.broker.directory.path().join("data/tls").join(name).display().to_string()
     }
 
-    fn address(&self, library: &str) -> &str {
-        let addresses = &self.broker.addresses;
-        match library {
-            "confluent-kafka" => &addresses.kafka,
-            "pika" => &addresses.amqp,
-            _ => &addresses.mqtt,
-        }
-    }
-
-    fn program(&self, library: &str, mode: &str, options: &[String]) -> Option<Command> {
-        let mut command = Command::new(python()?);
-        command.arg(sources().join("python/secure/main.py"));
-        command.args([library, mode, self.address(library)]).args(options).stdin(Stdio::null());
+    fn program(&self, client: &Client, mode: &str, options: &[String]) -> Option<Command> {
+        let mut command = (client.program)()?;
+        let address = (client.listener)(&self.broker.addresses);
+        command.args([client.library, mode, address]).args(options).stdin(Stdio::null());
         Some(command)
     }
 
     /// True unless the client is not installed.
-    fn run(&self, library: &str, mode: &str, options: &[String]) -> bool {
-        let Some(mut command) = self.program(library, mode, options) else { return false };
-        let output = command.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        let is_ok = output.status.success() && said.contains(&format!("ok {library} {mode}"));
-        assert!(is_ok, "{library} {mode} {options:?}: {said}{complaint}");
+    fn run(&self, client: &Client, mode: &str, options: &[String]) -> bool {
+        let Some(mut command) = self.program(client, mode, options) else { return false };
+        let finished = programs::run(&self.broker, &mut command, PROGRAM_LIMIT);
+        let (library, said) = (client.library, finished.text());
+        let is_ok = finished.success && said.contains(&format!("ok {library} {mode}"));
+        assert!(is_ok, "{library} {mode} {options:?}: {said}{}", finished.stderr);
         true
     }
 }
@@ -80,31 +79,31 @@ fn password(password: &str) -> Vec<String> {
     vec!["user=alice".to_owned(), format!("password={password}")]
 }
 
-fn check(test: &str, library: &str, mechanisms: &[&str]) {
+fn check(test: &str, client: &Client) {
     let site = Site::new(test);
     let tls = vec![format!("ca={}", site.file("ca.pem"))];
     let certificate = vec![
         format!("cert={}", site.file("client-alice.pem")),
         format!("key={}", site.file("client-alice.key")),
     ];
-    for mechanism in mechanisms {
+    for mechanism in client.mechanisms {
         let named = vec![format!("mechanism={mechanism}")];
         let right = [password(PASSWORD), named.clone()].concat();
         let wrong = [password("wrong"), named].concat();
-        if !site.run(library, "login", &right) {
+        if !site.run(client, "login", &right) {
             return;
         }
-        site.run(library, "login", &[right, tls.clone()].concat());
-        site.run(library, "refused", &wrong);
-        site.run(library, "refused", &[wrong, tls.clone()].concat());
+        site.run(client, "login", &[right, tls.clone()].concat());
+        site.run(client, "refused", &wrong);
+        site.run(client, "refused", &[wrong, tls.clone()].concat());
     }
     let external = vec!["mechanism=EXTERNAL".to_owned()];
-    site.run(library, "login", &[external, tls, certificate].concat());
-    loses_access(&site, library);
+    site.run(client, "login", &[external, tls, certificate].concat());
+    loses_access(&site, client);
 }
 
-fn loses_access(site: &Site, library: &str) {
-    let Some(mut command) = site.program(library, "revoked", &password(PASSWORD)) else { return };
+fn loses_access(site: &Site, client: &Client) {
+    let Some(mut command) = site.program(client, "revoked", &password(PASSWORD)) else { return };
     let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
     expect_line(&mut lines, "ready");
@@ -112,10 +111,10 @@ fn loses_access(site: &Site, library: &str) {
     let deleted = Instant::now();
     expect_line(&mut lines, "lost");
     let took = deleted.elapsed();
-    println!("{library}: lost {} ms after the command", took.as_millis());
-    assert!(took < LOSS_MAX, "{library} had access for {took:?}");
+    println!("{}: lost {} ms after the command", client.library, took.as_millis());
+    assert!(took < LOSS_MAX, "{} had access for {took:?}", client.library);
     end(process);
-    site.run(library, "refused", &password(PASSWORD));
+    site.run(client, "refused", &password(PASSWORD));
 }
 
 fn expect_line(lines: &mut std::io::Lines<BufReader<ChildStdout>>, expect: &str) {
@@ -128,18 +127,36 @@ fn end(mut process: Child) {
     let _ = process.wait();
 }
 
-#[test]
-fn kafka_logins() {
-    let mechanisms = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
-    check("kafka-logins", "confluent-kafka", &mechanisms);
+const ONE: &[&str] = &["PLAIN"];
+const AMQP: &[&str] = &["PLAIN", "AMQPLAIN"];
+const KAFKA: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+macro_rules! secure_client_tests {
+    ($($test:ident: $program:expr, $library:literal, $listener:ident, $mechanisms:ident;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                let client = Client {
+                    library: $library,
+                    program: || $program,
+                    listener: |addresses| &addresses.$listener,
+                    mechanisms: $mechanisms,
+                };
+                check(concat!("secure-", stringify!($test)), &client);
+            }
+        )*
+    };
 }
 
-#[test]
-fn amqp_logins() {
-    check("amqp-logins", "pika", &["PLAIN"]);
-}
-
-#[test]
-fn mqtt_logins() {
-    check("mqtt-logins", "paho-mqtt", &["PLAIN"]);
+secure_client_tests! {
+    kafka_python_confluent: python_program("secure"), "confluent-kafka", kafka, KAFKA;
+    kafka_java_kafka_clients: java_program("secure.Secure"), "kafka-clients", kafka, KAFKA;
+    kafka_go_franz_go: go_program("secure"), "franz-go", kafka, KAFKA;
+    kafka_node_kafkajs: node_program("secure"), "kafkajs", kafka, KAFKA;
+    amqp_python_pika: python_program("secure"), "pika", amqp, ONE;
+    amqp_java_amqp_client: java_program("secure.Secure"), "amqp-client", amqp, ONE;
+    amqp_go_amqp091_go: go_program("secure"), "amqp091-go", amqp, AMQP;
+    amqp_node_amqplib: node_program("secure"), "amqplib", amqp, AMQP;
+    mqtt_python_paho: python_program("secure"), "paho-mqtt", mqtt, ONE;
+    mqtt_node_mqtt_js: node_program("secure"), "mqtt", mqtt, ONE;
 }
