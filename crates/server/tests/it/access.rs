@@ -9,7 +9,7 @@ use crate::wait;
 use crate::wire::open;
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(20);
-const ADMIN: (&str, &str) = ("admin", "canary-admin-3f9c");
+pub const ADMIN: (&str, &str) = ("admin", "canary-admin-3f9c");
 
 /// Runs a subcommand against this broker; `login` is a name and a password, `input` what it reads.
 pub fn run(broker: &Broker, login: Option<(&str, &str)>, line: &str, input: &str) -> Output {
@@ -29,7 +29,7 @@ pub fn run(broker: &Broker, login: Option<(&str, &str)>, line: &str, input: &str
 }
 
 /// The same as the administrator, successfully; what it prints.
-fn administer(broker: &Broker, line: &str, input: &str) -> String {
+pub fn administer(broker: &Broker, line: &str, input: &str) -> String {
     administer_as(broker, ADMIN, line, input)
 }
 
@@ -43,13 +43,13 @@ fn administer_as(broker: &Broker, admin: (&str, &str), line: &str, input: &str) 
 }
 
 /// Makes the first user: from then on nobody gets in without a login.
-fn secure(broker: &Broker) {
+pub fn secure(broker: &Broker) {
     let line = "users create admin --tags administrator --password-file -";
     administer(broker, line, ADMIN.1);
 }
 
 /// A user with everything, or with these patterns.
-fn add_user(broker: &Broker, name: &str, password: &str, patterns: [&str; 3]) {
+pub fn add_user(broker: &Broker, name: &str, password: &str, patterns: [&str; 3]) {
     add_user_as(broker, ADMIN, name, password, patterns);
 }
 

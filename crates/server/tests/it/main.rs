@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)] // a test fails by panicking, in its helpers as well
 
 mod access;
+mod access_matrix;
 mod broker;
 mod clients;
 mod command_line;

@@ -218,15 +218,60 @@ impl Client {
         }
     }
 
+    /// SASL PLAIN; false if that is refused.
+    pub fn log_in(&mut self, user: &str, password: &str) -> io::Result<bool> {
+        let mut mechanism = Vec::new();
+        text(&mut mechanism, "PLAIN");
+        self.call(17, 1, &mechanism)?;
+        let token = format!("\0{user}\0{password}");
+        let mut body = Vec::new();
+        int32(&mut body, token.len() as i32);
+        body.extend(token.as_bytes());
+        let answer = self.call(36, 0, &body)?;
+        Ok(Answer(&answer).int16()? == 0)
+    }
+
     pub fn create_topic(&mut self, topic: &str) -> io::Result<()> {
+        match self.try_create_topic(topic)? {
+            0 => Ok(()),
+            code => Err(broken(format!("CreateTopics error {code}"))),
+        }
+    }
+
+    /// The error code of CreateTopics.
+    pub fn try_create_topic(&mut self, topic: &str) -> io::Result<i16> {
         let answer = self.call(19, 2, &create_topics_body(topic))?;
         let mut at = Answer(&answer);
         at.take(8)?; // throttle time, one topic
         at.skip_text()?;
-        match at.int16()? {
-            0 => Ok(()),
-            code => Err(broken(format!("CreateTopics error {code}"))),
+        at.int16()
+    }
+
+    /// The error code of DeleteTopics.
+    pub fn try_delete_topic(&mut self, topic: &str) -> io::Result<i16> {
+        let mut body = Vec::new();
+        int32(&mut body, 1);
+        text(&mut body, topic);
+        int32(&mut body, 10_000);
+        let answer = self.call(20, 1, &body)?;
+        let mut at = Answer(&answer);
+        at.take(8)?;
+        at.skip_text()?;
+        at.int16()
+    }
+
+    /// The error code that Metadata has for a topic.
+    pub fn metadata_code(&mut self, topic: &str) -> io::Result<i16> {
+        let answer = self.call(3, 1, &metadata_body(topic))?;
+        let mut at = Answer(&answer);
+        for _ in 0..at.int32()? {
+            at.take(4)?;
+            at.skip_text()?;
+            at.take(4)?;
+            at.skip_text()?;
         }
+        at.take(8)?; // the controller, one topic
+        at.int16()
     }
 
     /// Appends one record; its offset.
@@ -251,6 +296,14 @@ impl Client {
 
     /// Commits an offset of partition 0 without being a member of the group.
     pub fn commit(&mut self, group: &str, topic: &str, offset: i64) -> io::Result<()> {
+        match self.try_commit(group, topic, offset)? {
+            0 => Ok(()),
+            code => Err(broken(format!("OffsetCommit error {code}"))),
+        }
+    }
+
+    /// The error code of OffsetCommit.
+    pub fn try_commit(&mut self, group: &str, topic: &str, offset: i64) -> io::Result<i16> {
         let mut body = Vec::new();
         text(&mut body, group);
         int32(&mut body, -1); // generation
@@ -267,10 +320,7 @@ impl Client {
         at.take(4)?;
         at.skip_text()?;
         at.take(8)?;
-        match at.int16()? {
-            0 => Ok(()),
-            code => Err(broken(format!("OffsetCommit error {code}"))),
-        }
+        at.int16()
     }
 
     /// Reads until the broker closes the connection without another word.
@@ -279,6 +329,16 @@ impl Client {
             0 => Ok(()),
             count => Err(broken(format!("{count} bytes more"))),
         }
+    }
+
+    /// The error code of Fetch.
+    pub fn try_fetch(&mut self, topic: &str) -> io::Result<i16> {
+        let answer = self.call(1, 4, &fetch_body(topic, 0))?;
+        let mut at = Answer(&answer);
+        at.take(8)?;
+        at.skip_text()?;
+        at.take(8)?;
+        at.int16()
     }
 
     /// The value of the record at this offset, waiting for it if it is not there yet.

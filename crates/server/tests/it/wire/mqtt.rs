@@ -46,6 +46,20 @@ pub fn connect(level: u8, client_id: &str, clean: bool) -> Vec<u8> {
     packet(0x10, &rest)
 }
 
+/// The same with a login.
+pub fn connect_as(level: u8, client_id: &str, user: &str, password: &str) -> Vec<u8> {
+    let mut rest = Vec::new();
+    text(&mut rest, "MQTT");
+    rest.extend([level, 0xc2, 0, 60]);
+    if level == 5 {
+        rest.push(0); // no properties
+    }
+    text(&mut rest, client_id);
+    text(&mut rest, user);
+    text(&mut rest, password);
+    packet(0x10, &rest)
+}
+
 pub fn subscribe(identifier: u16, filter: &str) -> Vec<u8> {
     subscribe_at(identifier, filter, 1)
 }
@@ -93,9 +107,22 @@ impl Client {
         client_id: &str,
         clean: bool,
     ) -> io::Result<Client> {
-        let stream = stream.into();
+        Self::with(stream.into(), level, &connect(level, client_id, clean))
+    }
+
+    pub fn connect_as(
+        level: u8,
+        address: &str,
+        client_id: &str,
+        user: &str,
+        password: &str,
+    ) -> io::Result<Client> {
+        Self::with(open(address)?.into(), level, &connect_as(level, client_id, user, password))
+    }
+
+    fn with(stream: Stream, level: u8, connect: &[u8]) -> io::Result<Client> {
         let mut this = Client { stream, packet_identifier: 0, level, early: Vec::new() };
-        this.stream.write_all(&connect(level, client_id, clean))?;
+        this.stream.write_all(connect)?;
         match this.read()? {
             (0x20, rest) if rest.get(1) == Some(&0) => Ok(this),
             other => Err(broken(format!("want CONNACK, got {other:x?}"))),
