@@ -3,6 +3,7 @@
 use super::{make_topic, site, Address, Cells, Configure, Exchange, On, Read, Right, Role, Write};
 use super::{OWNER, PASSWORD, ROLES};
 use crate::access::administer;
+use crate::broker::Broker;
 use crate::wire::amqp::{basic_publish, frame, method, short_text, Client};
 
 /// ACCESS_REFUSED.
@@ -274,6 +275,27 @@ fn expected(operation: &Operation, role: &Role) -> Answer {
     }
 }
 
+/// A binding is no way to read a topic that a list denies, under its name or among others.
+fn topics_by_bindings(broker: &Broker, owner: &mut Client, cells: &mut Cells) {
+    make_topic(broker, "mine.side.topic");
+    let deny = "acls create mine.side.topic --user all --operation read --kind topic --effect deny";
+    administer(broker, deny, "");
+    let declared = owner.ask(&queue_declare("mine.side.queue", DURABLE, NO_TABLE)).unwrap();
+    assert_eq!(declared, Ok((50, 11)));
+    let mut client = Client::connect_as(&broker.addresses.amqp, "all", PASSWORD).unwrap();
+    for (key, expect) in [
+        ("mine.side.topic", Err(REFUSED)),
+        ("mine.side.*", Err(REFUSED)),
+        ("#", Err(REFUSED)),
+        ("mine.side.other", Ok((50, 21))),
+        ("mine.*", Ok((50, 21))),
+    ] {
+        let bind = texts(50, 20, &["mine.side.queue", "amq.topic", key], &[0], NO_TABLE);
+        let got = client.ask(&bind).unwrap();
+        cells.check("all but a topic", key, format!("{expect:?}"), format!("{got:?}"));
+    }
+}
+
 #[test]
 fn every_method_by_every_role() {
     let broker = site("amqp-matrix");
@@ -298,6 +320,7 @@ fn every_method_by_every_role() {
             cells.check(role.name, operation.name, format!("{expect:?}"), format!("{got:?}"));
         }
     }
+    topics_by_bindings(&broker, &mut owner, &mut cells);
     // Whoever is no one, has the wrong password, or no permission at all does not even get a channel.
     administer(&broker, "users create stranded --password-file -", PASSWORD);
     for (user, password) in [("nobody", PASSWORD), ("all", "wrong"), ("guest", "guest")] {
@@ -321,5 +344,5 @@ fn every_method_by_every_role() {
         let got = if got.contains(code) { code.to_owned() } else { got };
         cells.check(role, line, code.into(), got);
     }
-    cells.end(270);
+    cells.end(281);
 }
