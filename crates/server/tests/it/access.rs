@@ -33,7 +33,7 @@ pub fn administer(broker: &Broker, line: &str, input: &str) -> String {
     administer_as(broker, ADMIN, line, input)
 }
 
-fn administer_as(broker: &Broker, admin: (&str, &str), line: &str, input: &str) -> String {
+pub fn administer_as(broker: &Broker, admin: (&str, &str), line: &str, input: &str) -> String {
     let output = run(broker, Some(admin), line, input);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);

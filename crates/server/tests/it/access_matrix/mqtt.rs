@@ -1,165 +1,251 @@
-//! MQTT 5: subjects, those that are a topic's name and those that are not.
+//! MQTT 5: subjects, those that are a topic's name and those that are not. A refusal is reason code 0x87.
 
-use super::{make_topic, site, Address, Cells, Exchange, On, Read, Right, Write};
-use super::{PASSWORD, ROLES};
-use crate::access::administer;
-use crate::wire::broken;
-use crate::wire::mqtt::{packet, Client};
+use std::io;
 
-const NOT_AUTHORIZED: u8 = 0x87;
-/// Subjects are RabbitMQ's `amq.topic` to permissions.
+use super::roles::{Right, Role, Standing, ROLES};
+use super::{Cell, Outcome};
+use crate::access::ADMIN;
+use crate::broker::Broker;
+use crate::wire::kafka;
+use crate::wire::mqtt::{connect, connect_as, packet, Client};
+use Right::{Read, Write};
+
+const NOT_AUTHORIZED: u16 = 0x87;
+const BAD_USER_NAME_OR_PASSWORD: u16 = 0x86;
+const CONNACK: u8 = 0x20;
 const DISCONNECT: u8 = 0xe0;
-const SUBJECT: On = Exchange;
-const TOPIC: On = Address;
+const PINGREQ: u8 = 0xc0;
+const PINGRESP: u8 = 0xd0;
+const SUBACK: u8 = 0x90;
 
+/// What is to be seen if and only if it was done.
+#[derive(Clone, Copy)]
+enum Trace {
+    Nothing,
+    Retained,
+    Record,
+}
+
+/// `@` is the cell's own name; the subject `@/t` is a topic's name, which has been made.
 struct Operation {
     name: &'static str,
-    needs: &'static [(Right, On)],
-    run: fn(&mut Client, &str) -> std::io::Result<u8>,
-    /// What whoever may do it is told: success, or the granted quality of service.
-    done: u8,
+    right: Right,
+    subject: &'static str,
+    /// What the packet begins with, and its answer.
+    packet: u8,
+    answer: u8,
+    trace: Trace,
 }
+
+const fn publish(
+    name: &'static str,
+    subject: &'static str,
+    packet: u8,
+    answer: u8,
+    trace: Trace,
+) -> Operation {
+    Operation { name, right: Write, subject, packet, answer, trace }
+}
+
+const fn subscribe(name: &'static str, subject: &'static str) -> Operation {
+    let trace = Trace::Nothing;
+    Operation { name, right: Read, subject, packet: 0x82, answer: SUBACK, trace }
+}
+
+const OPERATIONS: [Operation; 11] = [
+    publish("publish", "@/k", 0x32, 0x40, Trace::Nothing),
+    publish("publish-elsewhere", "elsewhere/@", 0x32, 0x40, Trace::Nothing),
+    publish("publish-once", "@/k", 0x34, 0x50, Trace::Nothing),
+    publish("retain", "@/k", 0x33, 0x40, Trace::Retained),
+    publish("publish-topic", "@/t", 0x32, 0x40, Trace::Record),
+    publish("retain-topic", "@/t", 0x33, 0x40, Trace::Retained),
+    subscribe("subscribe", "@/k"),
+    subscribe("subscribe-elsewhere", "elsewhere/@"),
+    subscribe("subscribe-wildcard", "@/#"),
+    subscribe("subscribe-topic", "@/t"),
+    subscribe("subscribe-shared", "$share/g/@/t"),
+];
 
 fn text(out: &mut Vec<u8>, text: &str) {
     out.extend((text.len() as u16).to_be_bytes());
     out.extend(text.as_bytes());
 }
 
-/// The last byte of the answer with this first byte: its only reason code. Messages before it are passed over.
-fn reason(client: &mut Client, bytes: &[u8], kind: u8) -> std::io::Result<u8> {
-    client.send(bytes)?;
+/// Waits for an answer; what else comes before is passed over.
+fn wait_for(client: &mut Client, wanted: u8) -> io::Result<Outcome> {
     loop {
         let (first, rest) = client.read()?;
-        if first == kind {
-            return Ok(if rest.len() == 2 { 0 } else { rest.get(2).copied().unwrap_or(0xff) });
+        let code = match first {
+            DISCONNECT => {
+                return Ok(Outcome::Closed(rest.first().copied().unwrap_or(0).into()));
+            }
+            _ if first != wanted => continue,
+            SUBACK => rest.last(),
+            CONNACK => rest.get(1),
+            _ => rest.get(2),
+        };
+        return Ok(match code.copied().unwrap_or(0) {
+            code @ 0x80.. => Outcome::Refused(code.into()),
+            _ => Outcome::Done,
+        });
+    }
+}
+
+fn ask(client: &mut Client, bytes: &[u8], wanted: u8) -> Outcome {
+    let _ = client.send(bytes);
+    wait_for(client, wanted).unwrap_or(Outcome::Closed(0))
+}
+
+impl Operation {
+    fn cell(&self, role: &Role) -> String {
+        format!("{}.{}", role.name, self.name)
+    }
+
+    fn subject(&self, role: &Role) -> String {
+        self.subject.replace('@', &self.cell(role).replace('.', "/"))
+    }
+
+    fn topic(&self, role: &Role) -> Option<String> {
+        self.subject.ends_with("@/t").then(|| format!("{}.t", self.cell(role)))
+    }
+
+    fn bytes(&self, role: &Role) -> Vec<u8> {
+        let mut rest = Vec::new();
+        match self.right {
+            Read => {
+                rest.extend([0, 7, 0]); // identifier, no properties
+                text(&mut rest, &self.subject(role));
+                rest.push(1);
+            }
+            _ => {
+                text(&mut rest, &self.subject(role));
+                rest.extend([0, 9, 0]);
+                rest.extend(b"body");
+            }
         }
-        if first == DISCONNECT {
-            return Err(broken(format!("DISCONNECT {rest:x?}")));
+        packet(self.packet, &rest)
+    }
+
+    fn expected(&self, role: &Role) -> Outcome {
+        match role.standing {
+            Standing::Nobody => return Outcome::Closed(NOT_AUTHORIZED),
+            Standing::WrongPassword => return Outcome::Closed(BAD_USER_NAME_OR_PASSWORD),
+            Standing::Deleted => return Outcome::Closed(NOT_AUTHORIZED),
+            _ if !role.is_let_in() => return Outcome::Closed(NOT_AUTHORIZED),
+            _ => {}
+        }
+        let subject = self.subject(role);
+        let key = subject.trim_start_matches("$share/g/").replace('/', ".");
+        let may_topic = self.topic(role).is_none_or(|topic| role.may_topic(self.right, &topic));
+        match role.may_key(self.right, &key) && may_topic {
+            true => Outcome::Done,
+            false => Outcome::Refused(NOT_AUTHORIZED),
         }
     }
 }
 
-fn publish(client: &mut Client, first: u8, subject: &str, answer: u8) -> std::io::Result<u8> {
-    let mut rest = Vec::new();
-    text(&mut rest, subject);
-    rest.extend([0, 9, 0]); // identifier, no properties
-    rest.extend(b"body");
-    // 0x10: nobody subscribes.
-    Ok(match reason(client, &packet(first, &rest), answer)? {
-        0x10 => 0,
-        code => code,
-    })
+/// Everything prepared, and everybody connected who can be: a connection for each cell.
+pub struct Matrix {
+    address: String,
+    kafka: kafka::Client,
+    /// Or how it was refused.
+    connections: Vec<Vec<Result<Client, Outcome>>>,
 }
 
-fn subscribe(client: &mut Client, filter: &str) -> std::io::Result<u8> {
+fn enter(address: &str, client_id: &str, login: Option<(&str, &str)>) -> Result<Client, Outcome> {
+    let mut client = Client::raw(address, 5).unwrap();
+    let hello = match login {
+        Some((user, password)) => connect_as(5, client_id, user, password),
+        None => connect(5, client_id, true),
+    };
+    match ask(&mut client, &hello, CONNACK) {
+        Outcome::Done => Ok(client),
+        Outcome::Refused(code) | Outcome::Closed(code) => Err(Outcome::Closed(code)),
+    }
+}
+
+impl Matrix {
+    pub fn prepare(broker: &Broker) -> Matrix {
+        let address = broker.addresses.mqtt.clone();
+        let mut kafka = kafka::Client::login(&broker.addresses.kafka, ADMIN.0, ADMIN.1).unwrap();
+        let mut connections = Vec::new();
+        for role in &ROLES {
+            let login = (role.standing != Standing::Nobody).then(|| (role.name, role.password()));
+            let mut of_role = Vec::new();
+            for operation in &OPERATIONS {
+                if let Some(topic) = operation.topic(role) {
+                    kafka.create_topic(&topic).unwrap();
+                }
+                of_role.push(enter(&address, &operation.cell(role), login));
+            }
+            connections.push(of_role);
+        }
+        Matrix { address, kafka, connections }
+    }
+
+    pub fn run(mut self) -> Vec<Cell> {
+        let mut cells = vec![self.take_over()];
+        for (role, of_role) in ROLES.iter().zip(self.connections) {
+            for (operation, connection) in OPERATIONS.iter().zip(of_role) {
+                let actual = match connection {
+                    Ok(mut client) => ask(&mut client, &operation.bytes(role), operation.answer),
+                    Err(refused) => refused,
+                };
+                let seen = match operation.trace {
+                    Trace::Nothing => None,
+                    Trace::Retained => {
+                        let is_done = actual == Outcome::Done;
+                        Some(is_retained(&self.address, &operation.subject(role), is_done))
+                    }
+                    Trace::Record => {
+                        let topic = operation.topic(role);
+                        topic.map(|topic| self.kafka.end(&topic).unwrap() == 1)
+                    }
+                };
+                cells.push(Cell {
+                    role: role.name,
+                    operation: format!("mqtt {}", operation.name),
+                    expected: operation.expected(role),
+                    actual,
+                    contradiction: seen.is_some_and(|seen| seen != (actual == Outcome::Done)),
+                });
+            }
+        }
+        cells
+    }
+
+    /// Nobody gets another's session, who does not notice.
+    fn take_over(&self) -> Cell {
+        let role = ROLES.iter().find(|role| role.name == "all").unwrap();
+        let mut owner = enter(&self.address, "owned", Some((role.name, role.password()))).unwrap();
+        let other = enter(&self.address, "owned", Some(("own", role.password())));
+        let still = ask(&mut owner, &OPERATIONS[0].bytes(role), OPERATIONS[0].answer);
+        Cell {
+            role: "own",
+            operation: "mqtt take over".to_owned(),
+            expected: Outcome::Closed(NOT_AUTHORIZED),
+            actual: other.err().unwrap_or(Outcome::Done),
+            contradiction: still != Outcome::Done,
+        }
+    }
+}
+
+/// Whether the administrator is sent what is retained.
+fn is_retained(address: &str, subject: &str, is_expected: bool) -> bool {
+    let mut admin = enter(address, "admin-looks", Some(ADMIN)).unwrap();
     let mut rest = vec![0, 7, 0];
-    text(&mut rest, filter);
-    rest.push(1);
-    client.send(&packet(0x82, &rest))?;
+    text(&mut rest, subject);
+    rest.push(0);
+    admin.send(&packet(0x82, &rest)).unwrap();
+    // What is retained comes when it is found; what has to be there is waited for.
+    if !is_expected {
+        admin.send(&packet(PINGREQ, &[])).unwrap();
+    }
     loop {
-        let (first, rest) = client.read()?;
-        if first == 0x90 {
-            return Ok(rest.last().copied().unwrap_or(0xff));
+        match admin.read().unwrap() {
+            (PINGRESP, _) => return false,
+            (first, _) if first >> 4 == 3 => return true,
+            _ => {}
         }
     }
-}
-
-const OPERATIONS: [Operation; 8] = [
-    Operation {
-        name: "publish",
-        needs: &[(Write, SUBJECT)],
-        run: |client, subject| publish(client, 0x32, &format!("{subject}/free"), 0x40),
-        done: 0,
-    },
-    Operation {
-        name: "publish-once",
-        needs: &[(Write, SUBJECT)],
-        run: |client, subject| publish(client, 0x34, &format!("{subject}/free"), 0x50),
-        done: 0,
-    },
-    Operation {
-        name: "retain",
-        needs: &[(Write, SUBJECT)],
-        run: |client, subject| publish(client, 0x33, &format!("{subject}/free"), 0x40),
-        done: 0,
-    },
-    Operation {
-        name: "publish-topic",
-        needs: &[(Write, SUBJECT), (Write, TOPIC)],
-        run: |client, subject| publish(client, 0x32, subject, 0x40),
-        done: 0,
-    },
-    Operation {
-        name: "retain-topic",
-        needs: &[(Write, SUBJECT), (Write, TOPIC)],
-        run: |client, subject| publish(client, 0x33, subject, 0x40),
-        done: 0,
-    },
-    Operation {
-        name: "subscribe",
-        needs: &[(Read, SUBJECT)],
-        run: |client, subject| subscribe(client, &format!("{subject}/free")),
-        done: 1,
-    },
-    Operation {
-        name: "subscribe-topic",
-        needs: &[(Read, SUBJECT), (Read, TOPIC)],
-        run: subscribe,
-        done: 1,
-    },
-    Operation {
-        name: "subscribe-shared",
-        needs: &[(Read, SUBJECT), (Read, TOPIC)],
-        run: |client, subject| subscribe(client, &format!("$share/g/{subject}")),
-        done: 1,
-    },
-];
-
-#[test]
-fn every_packet_by_every_role() {
-    let broker = site("mqtt-matrix");
-    let address = &broker.addresses.mqtt;
-    let mut cells = Cells::default();
-    for role in ROLES {
-        let mut client = Client::connect_as(5, address, role.name, role.name, PASSWORD).unwrap();
-        for operation in &OPERATIONS {
-            let topic = role.object(operation.name);
-            make_topic(&broker, &topic);
-            let got = (operation.run)(&mut client, &topic.replace('.', "/")).unwrap();
-            let expect = match role.may_all(operation.needs) {
-                true => operation.done,
-                false => NOT_AUTHORIZED,
-            };
-            cells.check(role.name, operation.name, expect.to_string(), got.to_string());
-        }
-    }
-    for (user, password, level, code) in [
-        ("nobody", PASSWORD, 5, "86"),
-        ("all", "wrong", 5, "86"),
-        ("nobody", PASSWORD, 4, "4"),
-        ("all", "wrong", 4, "4"),
-    ] {
-        let error =
-            Client::connect_as(level, address, "x", user, password).unwrap_err().to_string();
-        let is_right = error.contains(&format!(", {code}"));
-        cells.check(user, &format!("connect {level}"), "true".into(), format!("{is_right}"));
-        if !is_right {
-            println!("{error}");
-        }
-    }
-    // Nobody takes over another's session, and the other does not notice.
-    let mut client = Client::connect_as(5, address, "last", "all", PASSWORD).unwrap();
-    let error = Client::connect_as(5, address, "last", "uses", PASSWORD).unwrap_err().to_string();
-    let is_right = error.contains("[0, 87");
-    cells.check("uses", "take over", "true".into(), is_right.to_string());
-    let got = publish(&mut client, 0x32, "mine/all/free", 0x40).unwrap();
-    cells.check("all, left alone", "publish", "0".into(), got.to_string());
-    administer(&broker, "permissions delete all", "");
-    let end = publish(&mut client, 0x32, "mine/all/free", 0x40).unwrap_err().to_string();
-    cells.check("all, taken away", "publish", "DISCONNECT [87]".into(), end);
-    let mut client = Client::connect_as(5, address, "used", "uses", PASSWORD).unwrap();
-    administer(&broker, "users delete uses", "");
-    let end = publish(&mut client, 0x32, "mine/uses/free", 0x40).unwrap_err().to_string();
-    cells.check("uses, deleted", "publish", "DISCONNECT [87]".into(), end);
-    cells.end(85);
 }

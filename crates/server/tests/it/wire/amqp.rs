@@ -17,10 +17,11 @@ pub struct Client {
 
 struct Frame {
     kind: u8,
+    channel: u16,
     payload: Vec<u8>,
 }
 
-pub fn short_text(out: &mut Vec<u8>, text: &str) {
+fn short_text(out: &mut Vec<u8>, text: &str) {
     out.push(text.len() as u8);
     out.extend(text.as_bytes());
 }
@@ -47,10 +48,13 @@ pub fn start_ok() -> Vec<u8> {
     start_ok_as("guest", "guest")
 }
 
+/// A login by PLAIN of a client that wants to be told when it fails.
 pub fn start_ok_as(user: &str, password: &str) -> Vec<u8> {
     // Client properties: a table with the table of capabilities in it.
     let mut capabilities = Vec::new();
     short_text(&mut capabilities, "connection.blocked");
+    capabilities.extend([b't', 1]);
+    short_text(&mut capabilities, "authentication_failure_close");
     capabilities.extend([b't', 1]);
     let mut properties = Vec::new();
     short_text(&mut properties, "capabilities");
@@ -60,9 +64,9 @@ pub fn start_ok_as(user: &str, password: &str) -> Vec<u8> {
     let mut arguments = (properties.len() as u32).to_be_bytes().to_vec();
     arguments.extend(properties);
     short_text(&mut arguments, "PLAIN");
-    let response = format!("\0{user}\0{password}");
+    let response = format!("\0{user}\0{password}").into_bytes();
     arguments.extend((response.len() as u32).to_be_bytes());
-    arguments.extend(response.as_bytes());
+    arguments.extend(response);
     short_text(&mut arguments, "en_US");
     method(0, 10, 11, &arguments)
 }
@@ -116,53 +120,39 @@ impl Client {
         Client::over(open(address)?)
     }
 
-    pub fn connect_as(address: &str, user: &str, password: &str) -> io::Result<Client> {
-        Client::logged_in(open(address)?, &start_ok_as(user, password))
+    /// A connection on which nothing has been sent.
+    pub fn raw(address: &str) -> io::Result<Client> {
+        Ok(Client { stream: open(address)?.into() })
+    }
+
+    /// The next method of the first channel or of the connection: class, method, arguments. Deliveries
+    /// and contents are passed over.
+    pub fn answer(&mut self) -> io::Result<(u16, u16, Vec<u8>)> {
+        loop {
+            let Frame { kind, channel, payload } = self.read()?;
+            if kind != 1 || channel > 1 || payload.starts_with(&[0, 60, 0, 60]) {
+                continue;
+            }
+            let [a, b, c, d, ..] = payload[..] else { return Err(broken("a short method")) };
+            let (class, method) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            return Ok((class, method, payload[4..].to_vec()));
+        }
     }
 
     pub fn over(stream: impl Into<Stream>) -> io::Result<Client> {
-        Client::logged_in(stream, &start_ok())
-    }
-
-    fn logged_in(stream: impl Into<Stream>, start_ok: &[u8]) -> io::Result<Client> {
         let mut this = Client { stream: stream.into() };
         this.stream.write_all(PROTOCOL_HEADER)?;
         this.expect(10, 10)?;
-        this.stream.write_all(start_ok)?;
+        this.stream.write_all(&start_ok())?;
         this.expect(10, 30)?;
         this.stream.write_all(&tune_ok())?;
         this.stream.write_all(&connection_open())?;
         this.expect(10, 41)?;
-        this.open_channel()?;
+        this.stream.write_all(&channel_open())?;
+        this.expect(20, 11)?;
+        this.stream.write_all(&method(1, 85, 10, &[0]))?; // confirm.select
+        this.expect(85, 11)?;
         Ok(this)
-    }
-
-    fn open_channel(&mut self) -> io::Result<()> {
-        self.stream.write_all(&channel_open())?;
-        self.expect(20, 11)?;
-        self.stream.write_all(&method(1, 85, 10, &[0]))?; // confirm.select
-        self.expect(85, 11).map(drop)
-    }
-
-    /// What comes back: the method's two numbers, or the code of a channel that was closed for it, which is
-    /// opened anew.
-    pub fn ask(&mut self, bytes: &[u8]) -> io::Result<Result<(u16, u16), u16>> {
-        self.stream.write_all(bytes)?;
-        let payload = self.read()?.payload;
-        let number = |at: usize| -> io::Result<u16> {
-            let bytes = payload.get(at..at + 2).ok_or_else(|| broken("a short method"))?;
-            Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
-        };
-        match (number(0)?, number(2)?) {
-            (20, 40) => {
-                let code = number(4)?;
-                self.stream.write_all(&method(1, 20, 41, &[]))?;
-                self.open_channel()?;
-                Ok(Err(code))
-            }
-            (10, 50) => Err(broken(format!("connection.close {}", number(4)?))),
-            answer => Ok(Ok(answer)),
-        }
     }
 
     fn read(&mut self) -> io::Result<Frame> {
@@ -178,7 +168,7 @@ impl Client {
         }
         match head[0] {
             8 => self.read(),
-            kind => Ok(Frame { kind, payload }),
+            kind => Ok(Frame { kind, channel: u16::from_be_bytes([head[1], head[2]]), payload }),
         }
     }
 

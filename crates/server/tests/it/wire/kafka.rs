@@ -204,6 +204,58 @@ impl Client {
         Client { stream: stream.into(), correlation: 0 }
     }
 
+    /// A connection logged in by SASL PLAIN.
+    pub fn login(address: &str, user: &str, password: &str) -> io::Result<Client> {
+        let mut this = Client::connect(address)?;
+        match this.authenticate(user, password)? {
+            0 => Ok(this),
+            code => Err(broken(format!("login error {code}"))),
+        }
+    }
+
+    /// SaslHandshake v1 and SaslAuthenticate v0; the error code.
+    pub fn authenticate(&mut self, user: &str, password: &str) -> io::Result<i16> {
+        let mut body = Vec::new();
+        text(&mut body, "PLAIN");
+        let code = Answer(&self.call(17, 1, &body)?).int16()?;
+        if code != 0 {
+            return Ok(code);
+        }
+        let token = format!("\0{user}\0{password}").into_bytes();
+        let mut body = Vec::new();
+        int32(&mut body, token.len() as i32);
+        body.extend(token);
+        Answer(&self.call(36, 0, &body)?).int16()
+    }
+
+    /// Makes topics of one partition, all of which must be new.
+    pub fn create_topics(&mut self, topics: &[String]) -> io::Result<()> {
+        topics.iter().try_for_each(|topic| self.create_topic(topic))
+    }
+
+    /// ListOffsets v1: the offset that the next record of partition 0 will have.
+    pub fn end(&mut self, topic: &str) -> io::Result<i64> {
+        let mut body = Vec::new();
+        int32(&mut body, -1); // replica
+        int32(&mut body, 1);
+        text(&mut body, topic);
+        int32(&mut body, 1);
+        int32(&mut body, 0); // partition
+        body.extend((-1i64).to_be_bytes()); // the latest
+        let answer = self.call(2, 1, &body)?;
+        let mut at = Answer(&answer);
+        at.take(4)?;
+        at.skip_text()?;
+        at.take(8)?;
+        match at.int16()? {
+            0 => {
+                at.take(8)?; // timestamp
+                at.int64()
+            }
+            code => Err(broken(format!("ListOffsets error {code}"))),
+        }
+    }
+
     fn call(&mut self, key: i16, version: i16, body: &[u8]) -> io::Result<Vec<u8>> {
         self.correlation += 1;
         self.stream.write_all(&request(key, version, self.correlation, body))?;
@@ -216,19 +268,6 @@ impl Client {
             true => Ok(at.0.to_vec()),
             false => Err(broken("another request's answer")),
         }
-    }
-
-    /// SASL PLAIN; false if that is refused.
-    pub fn log_in(&mut self, user: &str, password: &str) -> io::Result<bool> {
-        let mut mechanism = Vec::new();
-        text(&mut mechanism, "PLAIN");
-        self.call(17, 1, &mechanism)?;
-        let token = format!("\0{user}\0{password}");
-        let mut body = Vec::new();
-        int32(&mut body, token.len() as i32);
-        body.extend(token.as_bytes());
-        let answer = self.call(36, 0, &body)?;
-        Ok(Answer(&answer).int16()? == 0)
     }
 
     pub fn create_topic(&mut self, topic: &str) -> io::Result<()> {

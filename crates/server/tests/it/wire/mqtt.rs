@@ -107,26 +107,21 @@ impl Client {
         client_id: &str,
         clean: bool,
     ) -> io::Result<Client> {
-        Self::with(stream.into(), level, &connect(level, client_id, clean))
-    }
-
-    pub fn connect_as(
-        level: u8,
-        address: &str,
-        client_id: &str,
-        user: &str,
-        password: &str,
-    ) -> io::Result<Client> {
-        Self::with(open(address)?.into(), level, &connect_as(level, client_id, user, password))
-    }
-
-    fn with(stream: Stream, level: u8, connect: &[u8]) -> io::Result<Client> {
-        let mut this = Client { stream, packet_identifier: 0, level, early: Vec::new() };
-        this.stream.write_all(connect)?;
+        let mut this = Self::new(stream.into(), level);
+        this.stream.write_all(&connect(level, client_id, clean))?;
         match this.read()? {
             (0x20, rest) if rest.get(1) == Some(&0) => Ok(this),
             other => Err(broken(format!("want CONNACK, got {other:x?}"))),
         }
+    }
+
+    /// A connection on which nothing has been sent.
+    pub fn raw(address: &str, level: u8) -> io::Result<Client> {
+        Ok(Self::new(open(address)?.into(), level))
+    }
+
+    fn new(stream: Stream, level: u8) -> Client {
+        Client { stream, packet_identifier: 0, level, early: Vec::new() }
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
