@@ -158,28 +158,3 @@ fn hostile_peers_change_nothing() {
     println!("memory {} MiB, gained {} KiB", memory >> 20, gained >> 10);
     assert!(gained < GAIN_BYTES_MAX, "gained {gained} bytes");
 }
-
-/// Connections that send a huge length and then stay cost no memory for what they only announced.
-#[test]
-fn announced_lengths_are_not_allocated() {
-    const PEERS: usize = 200;
-    let broker = Broker::start("announced");
-    let at = &broker.addresses;
-    let before = broker.resident_bytes();
-    let mut held = Vec::new();
-    for (address, bytes) in [
-        (&at.kafka, &b"\x06\x00\x00\x00\x00\x03\x00\x00"[..]), // 100 MB, within Kafka's usual limit
-        (&at.mqtt, &b"\x10\xff\xff\xff\x7f\x00\x04MQTT\x04"[..]), // 256 MB, MQTT's greatest
-        (&at.amqp, &b"AMQP\0\0\x09\x01\x01\x00\x00\x7f\xff\xff\xff\x00\x0a\x00\x0b"[..]), // 2 GB
-    ] {
-        for _ in 0..PEERS {
-            let mut stream = TcpStream::connect(address).unwrap();
-            let _ = stream.write_all(bytes);
-            held.push(stream);
-        }
-    }
-    let mut good = mqtt::Client::connect(&at.mqtt, "good", true).unwrap();
-    good.subscribe("still/here").unwrap();
-    let gained = broker.resident_bytes().saturating_sub(before);
-    assert!(gained < GAIN_BYTES_MAX, "{} silent peers cost {gained} bytes", held.len());
-}

@@ -9,6 +9,7 @@
 mod access;
 mod access_matrix;
 mod broker;
+mod classes;
 mod clients;
 mod command_line;
 mod drain;

@@ -19,7 +19,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const BEFORE: Duration = Duration::from_secs(3);
 const MEASURE_SECONDS: &str = "2";
 /// Each figure is the median of so many.
-const MEASURES: usize = 3;
+const MEASURES: usize = 5;
 /// Of the throughput without an attack, in per mille.
 const LEFT_MIN: u64 = 800;
 /// Beside what the broker has in memory without an attack.
@@ -65,6 +65,9 @@ fn besiege(options: &Options, bench: &Path, attack: &Attack, row: &mut Row) -> R
     let quiet = measure(bench, &target)?;
     let resident_before = process.peak_resident_bytes();
     let mut siege = (attack.begin)(&target)?;
+    if !siege.is_full(attack.full) {
+        row.failures.push(format!("{}: never got to {}", attack.name, attack.full));
+    }
     std::thread::sleep(BEFORE);
     let besieged = measure(bench, &target)?;
     let resident = process.peak_resident_bytes();

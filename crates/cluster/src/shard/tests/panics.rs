@@ -24,7 +24,7 @@ impl Session for Broken {
 }
 
 #[test]
-fn a_session_that_panics_is_closed_alone() {
+fn panic_in_the_broker_closes_its_session_alone() {
     let disk = MemoryDisk::new();
     let mut node = Node::open(&disk, 1);
     let client = node.connect(0);

@@ -35,7 +35,7 @@ fn check_certificates(test: &str, auth: &str, cases: &[(Option<&'static str>, bo
 }
 
 #[test]
-fn a_client_certificate_leads_to_a_trusted_root_or_nowhere() {
+fn tls_chain_of_trust() {
     check_certificates(
         "certificate-required",
         "required",
@@ -237,7 +237,7 @@ fn both_ways_to_leave_are_noticed() {
 
 /// Each asks for new keys and an answer, and costs the client next to nothing (CVE-2026-39304 of ActiveMQ).
 #[test]
-fn a_flood_of_key_updates_ends_its_connection() {
+fn tls_key_update_flood() {
     let broker = start("key-updates", &[]);
     let dial = Dial { versions: VERSIONS[1], ..Dial::default() };
     let mut client = kafka::Client::over(dial.connect(&broker.addresses.kafka).unwrap());

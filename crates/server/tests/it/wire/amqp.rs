@@ -140,10 +140,18 @@ impl Client {
     }
 
     pub fn over(stream: impl Into<Stream>) -> io::Result<Client> {
+        Client::over_as(stream, "guest", "guest")
+    }
+
+    pub fn login(address: &str, user: &str, password: &str) -> io::Result<Client> {
+        Client::over_as(open(address)?, user, password)
+    }
+
+    fn over_as(stream: impl Into<Stream>, user: &str, password: &str) -> io::Result<Client> {
         let mut this = Client { stream: stream.into() };
         this.stream.write_all(PROTOCOL_HEADER)?;
         this.expect(10, 10)?;
-        this.stream.write_all(&start_ok())?;
+        this.stream.write_all(&start_ok_as(user, password))?;
         this.expect(10, 30)?;
         this.stream.write_all(&tune_ok())?;
         this.stream.write_all(&connection_open())?;

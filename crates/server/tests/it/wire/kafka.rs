@@ -58,25 +58,46 @@ fn create_topics_body(topic: &str) -> Vec<u8> {
     body
 }
 
-/// A RecordBatch v2 of one record without key; `value` is below 8 KiB so that each length is a two-byte varint.
-pub fn batch(value: &[u8]) -> Vec<u8> {
-    fn varint(out: &mut Vec<u8>, value: i64) {
-        let mut rest = ((value << 1) ^ (value >> 63)) as u64;
-        while rest >= 0x80 {
-            out.push((rest as u8) | 0x80);
-            rest >>= 7;
-        }
-        out.push(rest as u8);
+/// Zigzag, seven bits a byte.
+pub fn varint(out: &mut Vec<u8>, value: i64) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    while rest >= 0x80 {
+        out.push((rest as u8) | 0x80);
+        rest >>= 7;
     }
+    out.push(rest as u8);
+}
+
+/// A RecordBatch v2 of one record without key.
+pub fn batch(value: &[u8]) -> Vec<u8> {
+    batch_with(value, &[])
+}
+
+/// The same with headers.
+pub fn batch_with(value: &[u8], headers: &[(&[u8], &[u8])]) -> Vec<u8> {
     let mut record = vec![0]; // attributes
     varint(&mut record, 0); // timestamp delta
     varint(&mut record, 0); // offset delta
     varint(&mut record, -1); // no key
     varint(&mut record, value.len() as i64);
     record.extend(value);
-    varint(&mut record, 0); // headers
+    varint(&mut record, headers.len() as i64);
+    for (name, value) in headers {
+        varint(&mut record, name.len() as i64);
+        record.extend(*name);
+        varint(&mut record, value.len() as i64);
+        record.extend(*value);
+    }
+    let mut records = Vec::new();
+    varint(&mut records, record.len() as i64);
+    records.extend(record);
+    compressed_batch(0, &records)
+}
+
+/// A RecordBatch v2 that says its `records` are one record, compressed by this codec (0 to 4).
+pub fn compressed_batch(codec: i16, records: &[u8]) -> Vec<u8> {
     let mut summed = Vec::new(); // what the checksum covers
-    summed.extend(0i16.to_be_bytes()); // attributes
+    summed.extend(codec.to_be_bytes()); // attributes
     int32(&mut summed, 0); // last offset delta
                            // Recent: what is older than the retention time may go at any moment.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
@@ -86,8 +107,7 @@ pub fn batch(value: &[u8]) -> Vec<u8> {
     summed.extend((-1i16).to_be_bytes()); // producer epoch
     int32(&mut summed, -1); // base sequence
     int32(&mut summed, 1); // records
-    varint(&mut summed, record.len() as i64);
-    summed.extend(record);
+    summed.extend(records);
     let mut out = 0i64.to_be_bytes().to_vec(); // base offset
     int32(&mut out, 9 + summed.len() as i32); // bytes from the leader epoch on
     int32(&mut out, -1); // leader epoch
@@ -98,6 +118,10 @@ pub fn batch(value: &[u8]) -> Vec<u8> {
 }
 
 pub fn produce_body(topic: &str, value: &[u8]) -> Vec<u8> {
+    produce_batch_body(topic, &batch(value))
+}
+
+fn produce_batch_body(topic: &str, batch: &[u8]) -> Vec<u8> {
     let mut body = (-1i16).to_be_bytes().to_vec(); // no transactional id
     body.extend((-1i16).to_be_bytes()); // acks=all
     int32(&mut body, 10_000);
@@ -105,7 +129,6 @@ pub fn produce_body(topic: &str, value: &[u8]) -> Vec<u8> {
     text(&mut body, topic);
     int32(&mut body, 1);
     int32(&mut body, 0); // partition
-    let batch = batch(value);
     int32(&mut body, batch.len() as i32);
     body.extend(batch);
     body
@@ -213,19 +236,55 @@ impl Client {
         }
     }
 
-    /// SaslHandshake v1 and SaslAuthenticate v0; the error code.
+    /// Logs in by PLAIN; the error code.
     pub fn authenticate(&mut self, user: &str, password: &str) -> io::Result<i16> {
-        let mut body = Vec::new();
-        text(&mut body, "PLAIN");
-        let code = Answer(&self.call(17, 1, &body)?).int16()?;
-        if code != 0 {
-            return Ok(code);
+        match self.handshake("PLAIN")? {
+            0 => Ok(self.say(format!("\0{user}\0{password}").as_bytes())?.0),
+            code => Ok(code),
         }
-        let token = format!("\0{user}\0{password}").into_bytes();
+    }
+
+    /// SaslHandshake v1; the error code.
+    pub fn handshake(&mut self, mechanism: &str) -> io::Result<i16> {
         let mut body = Vec::new();
-        int32(&mut body, token.len() as i32);
-        body.extend(token);
-        Answer(&self.call(36, 0, &body)?).int16()
+        text(&mut body, mechanism);
+        Answer(&self.call(17, 1, &body)?).int16()
+    }
+
+    /// SaslAuthenticate v0: one step of the mechanism; the error code and the broker's step.
+    pub fn say(&mut self, step: &[u8]) -> io::Result<(i16, Vec<u8>)> {
+        let mut body = Vec::new();
+        int32(&mut body, step.len() as i32);
+        body.extend(step);
+        let answer = self.call(36, 0, &body)?;
+        let mut at = Answer(&answer);
+        let code = at.int16()?;
+        at.skip_text()?; // the error in words
+        let size = at.int32()?.max(0) as usize;
+        Ok((code, at.take(size)?.to_vec()))
+    }
+
+    /// IncrementalAlterConfigs v0 of one key of the broker (4) or of a topic (2); the error code.
+    pub fn set_config(
+        &mut self,
+        kind: u8,
+        resource: &str,
+        key: &str,
+        value: &str,
+    ) -> io::Result<i16> {
+        let mut body = Vec::new();
+        int32(&mut body, 1);
+        body.push(kind);
+        text(&mut body, resource);
+        int32(&mut body, 1);
+        text(&mut body, key);
+        body.push(0); // set
+        text(&mut body, value);
+        body.push(0); // not only validated
+        let answer = self.call(44, 0, &body)?;
+        let mut at = Answer(&answer);
+        at.take(8)?; // throttle time, one resource
+        at.int16()
     }
 
     /// Makes topics of one partition, all of which must be new.
@@ -323,7 +382,19 @@ impl Client {
 
     /// Error code, offset and throttle time in milliseconds.
     pub fn try_produce(&mut self, topic: &str, value: &[u8]) -> io::Result<(i16, i64, i32)> {
-        let answer = self.call(0, 3, &produce_body(topic, value))?;
+        self.try_produce_batch(topic, &batch(value))
+    }
+
+    /// Appends a batch made elsewhere; its first offset.
+    pub fn produce_batch(&mut self, topic: &str, batch: &[u8]) -> io::Result<i64> {
+        match self.try_produce_batch(topic, batch)? {
+            (0, offset, _) => Ok(offset),
+            (code, ..) => Err(broken(format!("Produce error {code}"))),
+        }
+    }
+
+    fn try_produce_batch(&mut self, topic: &str, batch: &[u8]) -> io::Result<(i16, i64, i32)> {
+        let answer = self.call(0, 3, &produce_batch_body(topic, batch))?;
         let mut at = Answer(&answer);
         at.take(4)?;
         at.skip_text()?;

@@ -115,6 +115,21 @@ impl Client {
         }
     }
 
+    pub fn login(
+        level: u8,
+        address: &str,
+        client_id: &str,
+        user: &str,
+        password: &str,
+    ) -> io::Result<Client> {
+        let mut this = Self::raw(address, level)?;
+        this.stream.write_all(&connect_as(level, client_id, user, password))?;
+        match this.read()? {
+            (0x20, rest) if rest.get(1) == Some(&0) => Ok(this),
+            other => Err(broken(format!("want CONNACK, got {other:x?}"))),
+        }
+    }
+
     /// A connection on which nothing has been sent.
     pub fn raw(address: &str, level: u8) -> io::Result<Client> {
         Ok(Self::new(open(address)?.into(), level))

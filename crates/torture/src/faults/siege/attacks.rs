@@ -21,19 +21,22 @@ const SOCKETS: usize = 10_000;
 const HALF_DONE: u64 = 1_000_000;
 const SESSIONS: u64 = 1_000;
 const REST_SECONDS: u32 = 10;
+const FULL_LIMIT: Duration = Duration::from_secs(180);
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Attack {
     pub name: &'static str,
+    /// What it has to have done before the broker is measured, within [`FULL_LIMIT`].
+    pub full: u64,
     pub begin: fn(&Target) -> Result<Siege, String>,
 }
 
 pub const ATTACKS: [Attack; 5] = [
-    Attack { name: "dribble", begin: dribble },
-    Attack { name: "half-open TLS", begin: half_open },
-    Attack { name: "half-done QoS 2", begin: half_done },
-    Attack { name: "announced 10 GB", begin: announced },
-    Attack { name: "bombs", begin: bombs::begin },
+    Attack { name: "dribble", full: SOCKETS as u64, begin: dribble },
+    Attack { name: "half-open TLS", full: SOCKETS as u64, begin: half_open },
+    Attack { name: "half-done QoS 2", full: HALF_DONE, begin: half_done },
+    Attack { name: "announced 10 GB", full: 0, begin: announced },
+    Attack { name: "bombs", full: 0, begin: bombs::begin },
 ];
 
 /// What they have done, and how to end it.
@@ -57,6 +60,18 @@ impl Siege {
                 turn(&count);
             }
         }));
+    }
+
+    /// Waits until it has done this much; false when that takes too long.
+    pub fn is_full(&self, full: u64) -> bool {
+        let began = Instant::now();
+        while self.count.load(Ordering::Relaxed) < full {
+            if began.elapsed() > FULL_LIMIT {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        true
     }
 
     pub fn end(&mut self) -> String {
