@@ -602,14 +602,14 @@ impl MqttSession {
     }
 }
 
-/// The version that a first packet claims, if it says so before it goes wrong: an answer should be one
-/// that its sender can read.
+/// The version that a first packet claims, if all of it is there and it says so before it goes wrong: an
+/// answer should be one that its sender can read.
 fn claimed_version(phase: Phase, input: &[u8]) -> Option<Version> {
     if phase != Phase::AwaitConnect || input.first() != Some(&0x10) {
         return None;
     }
-    let length_bytes = input[1..].iter().take(4).position(|byte| byte & 0x80 == 0)? + 1;
-    let body = input.get(1 + length_bytes..)?;
+    let header = FixedHeader::parse(input).ok()??;
+    let body = input.get(header.header_bytes..header.packet_bytes())?;
     body.starts_with(b"\0\x04MQTT\x05").then_some(Version::V5)
 }
 
