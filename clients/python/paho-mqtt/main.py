@@ -239,11 +239,10 @@ def error_topic_alias():
 
 def error_filter():
     """A malformed shared filter is refused, by the code in SUBACK or by ending the connection."""
-    client = Client()
-    client.client.subscribe([("$share/group-only", 1)])
-    box = queue.Queue()
+    client, box = Client(), queue.Queue()
     client.client.on_subscribe = lambda _client, _data, _mid, reasons, _properties: box.put(reasons[0].value)
     client.client.on_disconnect = lambda _client, _data, _flags, reason, _properties: box.put(reason.value)
+    client.client.subscribe([("$share/group-only", 1)])
     same("refused", box.get(timeout=TIMEOUT_S) >= 0x80, True)
     client.close()
 
