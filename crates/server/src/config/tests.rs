@@ -1,4 +1,5 @@
 use super::*;
+use koine_base::rng::Rng;
 
 fn load_text(
     file: &str,
@@ -100,4 +101,36 @@ fn the_document_lists_every_setting_and_no_other() {
         .collect();
     let listed: Vec<&str> = document.lines().filter(|line| line.starts_with("| `")).collect();
     assert_eq!(listed, expect);
+}
+
+/// Whatever a file holds, it is taken or refused with a word about it.
+#[test]
+fn changed_files_are_taken_or_refused() {
+    let whole = "kafka = \"127.0.0.1:1\"\ninsecure = true\nshards = 3\n[storage]\ntail_cache = \"10%\"\n\
+                 wal_file = \"64MiB\"\n[topics]\nretention = \"none\"\nretention_size = 1000000\n\
+                 [limits]\nmessage = \"8MiB\"\nconnections = 9\n[tls]\nrequired = true\n[log]\nlevel = \"info\"\n";
+    let mut rng = Rng::new(5);
+    let mut below = |bound: usize| rng.below(bound as u64) as usize;
+    let (mut taken, mut refused) = (0, 0);
+    for _ in 0..5_000 {
+        let mut bytes = whole.as_bytes().to_vec();
+        for _ in 0..=below(4) {
+            let at = below(bytes.len());
+            match below(4) {
+                0 => bytes[at] = below(256) as u8,
+                1 => bytes[at] ^= 1 << below(8),
+                2 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, b"\"[]={}\n.-9 "[below(11)]),
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        match apply_file(&mut Config::default(), Path::new("koine.toml"), &text) {
+            Ok(()) => taken += 1,
+            Err(error) => {
+                assert!(error.0.starts_with("koine.toml: "), "{error:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(taken > 100 && refused > 100, "{taken} taken, {refused} refused");
 }

@@ -154,7 +154,8 @@ fn step(
     host.with_shard(|shard| shard.receive(now, id, input));
     host.pump_but(Some(id));
     let progressed = input.len() < before;
-    if progressed || !is_own || input.len() <= REST_BYTES_SMALL {
+    let has_little = input.len() <= REST_BYTES_SMALL;
+    if progressed || !is_own || has_little && input.capacity() > 2 * REST_BYTES_SMALL {
         keep_only(input);
     }
     progressed
@@ -168,7 +169,7 @@ fn keep_only(input: &mut BytesMut) {
 
 fn read(host: &ShardHost, stream: &mut Stream, input: &mut BytesMut) -> io::Result<usize> {
     let mut encrypted = host.encrypted.borrow_mut();
-    if !input.is_empty() {
+    if input.len() > REST_BYTES_SMALL {
         input.reserve(READ_BYTES);
         return stream.read(input, &mut encrypted);
     }
@@ -178,7 +179,14 @@ fn read(host: &ShardHost, stream: &mut Stream, input: &mut BytesMut) -> io::Resu
         scratch.reserve(SCRATCH_BYTES);
     }
     let count = stream.read(&mut scratch, &mut encrypted)?;
-    *input = scratch.split();
+    match input.is_empty() {
+        true => *input = scratch.split(),
+        false => {
+            // The rest of a packet behind its beginning: a little is copied rather than room made for much.
+            input.extend_from_slice(&scratch);
+            scratch.clear();
+        }
+    }
     Ok(count)
 }
 
