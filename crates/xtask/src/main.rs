@@ -4,6 +4,7 @@
 mod bitflips;
 mod clients;
 mod codegen;
+mod compare;
 mod conformance;
 mod hostile;
 mod machine;
@@ -36,6 +37,8 @@ cargo xtask hostile [--tries N] [--seed N]
 cargo xtask conformance SUITE    lapin, amqprs, amqp091-go or librdkafka against Koine
              [--address HOST:PORT] [--only NAME] [--debug]
                                  against a broker that runs already; one test; an unoptimised build
+cargo xtask compare [CASE...] [--rounds N] [--seconds N] [--json] [--no-pages]
+                                 Koine beside Kafka, RabbitMQ and mosquitto, 5 rounds; writes docs/performance.md
 cargo xtask torture FAULT...|all [--cycles N] [--seed N] [--json]
                                  real faults on a release build under load; without a fault: which there are
 ";
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         "hostile" => hostile::run(rest),
         "conformance" => conformance::run(rest),
         "torture" => torture::run(rest),
+        "compare" => compare::run(rest),
         "help" | "--help" => {
             print!("{HELP}");
             Ok(())

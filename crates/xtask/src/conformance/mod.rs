@@ -4,7 +4,7 @@
 
 mod amqp091_go;
 mod broker;
-mod crates;
+pub mod crates;
 mod librdkafka;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,182 @@
+//! The vendors' own load tools.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::brokers::{kafka_tools, maven, Kind, Running};
+use super::cases::Side;
+use super::directory;
+use crate::conformance::crates;
+use crate::process;
+
+const PERF_TEST: &str = "com.rabbitmq:perf-test:[2.18,3)";
+const RDKAFKA: &str = "4.10.0+2.12.1";
+const LIMIT: Duration = Duration::from_secs(120);
+/// Records that one run produces or consumes: some seconds of either.
+const RECORDS: u64 = 5_000_000;
+/// The JVM's producer is slower.
+const JAVA_RECORDS: u64 = 3_000_000;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tool {
+    RdkafkaProduce,
+    RdkafkaConsume,
+    ProducerPerf,
+    PerfTest,
+}
+
+/// What a tool says about itself.
+pub struct Said {
+    pub per_second: f64,
+    pub messages: u64,
+}
+
+pub fn run(
+    tool: Tool,
+    side: &Side,
+    broker: &Running,
+    seconds: u32,
+    log: &Path,
+) -> Result<Option<Said>, String> {
+    match tool {
+        Tool::PerfTest => perf_test(broker, seconds, log),
+        Tool::RdkafkaProduce | Tool::RdkafkaConsume | Tool::ProducerPerf => {
+            let topic = format!("compare-{}", unique());
+            let address = broker.address_of("kafka");
+            topics(address, &["--create", "--topic", &topic, "--partitions", "1"], side)?;
+            let said = with_topic(tool, address, &topic, log);
+            topics(address, &["--delete", "--topic", &topic], side)?;
+            said
+        }
+    }
+}
+
+fn unique() -> u128 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_micros())
+}
+
+/// Apache Kafka's own command. Koine's promise is a setting of the topic.
+fn topics(address: &str, arguments: &[&str], side: &Side) -> Result<(), String> {
+    let mut command = java(&kafka_tools()?, "org.apache.kafka.tools.TopicCommand");
+    command.args(["--bootstrap-server", address]).args(arguments);
+    if arguments.contains(&"--create") {
+        command.args(["--replication-factor", "1"]);
+        if let (Kind::Koine, [durability]) = (side.broker, side.arguments) {
+            command.args(["--config", &format!("koine.durability={durability}")]);
+        }
+    }
+    let finished = process::run(&mut command, &directory().join("logs/topics.log"), Some(LIMIT))?;
+    match finished.success {
+        true => Ok(()),
+        false => Err(finished.tail(20)),
+    }
+}
+
+fn java(jars: &Path, class: &str) -> Command {
+    let mut command = Command::new("java");
+    command.args(["-Xmx512M", "-cp", &format!("{}/*", jars.display()), class]);
+    command
+}
+
+fn with_topic(tool: Tool, address: &str, topic: &str, log: &Path) -> Result<Option<Said>, String> {
+    if tool == Tool::ProducerPerf {
+        let mut command = java(&kafka_tools()?, "org.apache.kafka.tools.ProducerPerformance");
+        command.args(["--topic", topic, "--num-records", &JAVA_RECORDS.to_string()]);
+        command.args(["--record-size", "100", "--throughput", "-1", "--producer-props"]);
+        command.args([&format!("bootstrap.servers={address}"), "acks=all", "batch.size=65536"]);
+        let finished = process::run(&mut command, log, Some(LIMIT))?;
+        return Ok(said_by_java(&finished.text()).filter(|_| finished.success));
+    }
+    let program = rdkafka_performance()?;
+    let produce = |log: &Path| {
+        let mut command = Command::new(&program);
+        command.args(["-b", address, "-P", "-t", topic, "-p", "0", "-s", "100", "-a", "-1", "-u"]);
+        command.args(["-c", &RECORDS.to_string()]);
+        process::run(&mut command, log, Some(LIMIT))
+    };
+    let produced = produce(log)?;
+    if tool == Tool::RdkafkaProduce {
+        return Ok(said_by_rdkafka(&produced.text()).filter(|_| produced.success));
+    }
+    let mut command = Command::new(&program);
+    command.args(["-b", address, "-C", "-t", topic, "-p", "0", "-o", "beginning", "-u"]);
+    command.args(["-c", &RECORDS.to_string(), "-e"]);
+    let consumed = process::run(&mut command, log, Some(LIMIT))?;
+    Ok(said_by_rdkafka(&consumed.text()).filter(|_| consumed.success))
+}
+
+/// librdkafka's example, built from the source that its crate ships.
+fn rdkafka_performance() -> Result<PathBuf, String> {
+    let home = crates::fetch(&directory(), "rdkafka-sys", RDKAFKA)?.join("librdkafka");
+    let program = home.join("examples/rdkafka_performance");
+    if program.exists() {
+        return Ok(program);
+    }
+    let script = "chmod +x configure lds-gen.py; ./configure --disable-curl --disable-sasl \
+                  --disable-gssapi && make -j2 libs && make -C examples rdkafka_performance";
+    let mut make = Command::new("bash");
+    make.args(["-c", script]).current_dir(&home);
+    let began = Instant::now();
+    let finished = process::run(&mut make, &directory().join("make.log"), None)?;
+    eprintln!("built librdkafka in {:.0} s", began.elapsed().as_secs_f64());
+    match program.exists() {
+        true => Ok(program),
+        false => Err(finished.tail(40)),
+    }
+}
+
+fn perf_test(broker: &Running, seconds: u32, log: &Path) -> Result<Option<Said>, String> {
+    let jars = maven("perf-test", &[PERF_TEST])?;
+    let mut command = java(&jars, "com.rabbitmq.perf.PerfTest");
+    let uri = format!("amqp://guest:guest@{}", broker.address_of("amqp"));
+    command.args(["-h", &uri, "-x", "1", "-y", "1", "-s", "16", "--autoack"]);
+    command.args(["-u", &format!("compare-{}", unique()), "-z", &seconds.to_string()]);
+    let finished = process::run(&mut command, log, Some(LIMIT))?;
+    let said = said_by_perf_test(&finished.text())
+        .map(|per_second| Said { per_second, messages: (per_second * f64::from(seconds)) as u64 });
+    Ok(said.filter(|_| finished.success))
+}
+
+/// `3000000 records sent, 1234567.8 records/sec (…)`, the last of several.
+fn said_by_java(text: &str) -> Option<Said> {
+    let line = text.lines().rfind(|line| line.contains("records/sec"))?;
+    let messages = line.split_whitespace().next()?.parse().ok()?;
+    let (before, _) = line.split_once(" records/sec")?;
+    let per_second = before.rsplit(' ').next()?.parse().ok()?;
+    Some(Said { per_second, messages })
+}
+
+/// `% 5000000 messages … in 2719ms: 1838763 msgs/s …`, the last of several.
+fn said_by_rdkafka(text: &str) -> Option<Said> {
+    let line = text.lines().rfind(|line| line.contains(" msgs/s"))?;
+    let (before, _) = line.split_once(" msgs/s")?;
+    let per_second = before.rsplit(' ').next()?.parse().ok()?;
+    Some(Said { per_second, messages: RECORDS })
+}
+
+/// `id: …, receiving rate avg: 65432 msg/s`.
+fn said_by_perf_test(text: &str) -> Option<f64> {
+    let line = text.lines().rfind(|line| line.contains("receiving rate avg"))?;
+    line.rsplit_once(": ")?.1.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_tools_say_is_read() {
+        let java = "100000 records sent, 20000.0 records/sec (1.9 MB/sec), 1 ms avg latency.\n\
+                    3000000 records sent, 1234567.89 records/sec (117.7 MB/sec), 2.0 ms avg latency";
+        let said = said_by_java(java).expect("a rate");
+        assert_eq!((said.messages, said.per_second as u64), (3_000_000, 1_234_567));
+        let rdkafka = "% 5000000 messages produced (500000000 bytes), 5000000 delivered (offset 9, 0 failed) \
+                       in 2719ms: 1838763 msgs/s and 183.88 MB/s, 0 produce failures";
+        assert_eq!(said_by_rdkafka(rdkafka).expect("a rate").per_second as u64, 1_838_763);
+        let perf = "id: test-1, sending rate avg: 71000 msg/s\nid: test-1, receiving rate avg: 70999 msg/s\n";
+        assert_eq!(said_by_perf_test(perf), Some(70_999.0));
+        assert_eq!(said_by_perf_test("nothing"), None);
+    }
+}
