@@ -198,7 +198,7 @@ fn koine(home: &Path, data: &Path) -> Result<Running, String> {
         std::thread::sleep(Duration::from_millis(1));
     };
     let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    let address = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
+    let address = |name: &str| json["listeners"][name].as_str().unwrap_or_default().to_owned();
     let mut running = Running::settle(Kind::Koine, process, address("kafka"), began)?;
     running.addresses =
         ["kafka", "amqp", "mqtt"].map(|name| (name.to_owned(), address(name))).to_vec();
