@@ -205,6 +205,10 @@ fn koine(home: &Path, data: &Path) -> Result<Running, String> {
     Ok(running)
 }
 
+/// Kafka's tools pull in Connect's web server, which none of them uses.
+const NOT_NEEDED: &str =
+    "<exclusion><groupId>org.eclipse.jetty.ee10</groupId><artifactId>*</artifactId></exclusion>";
+
 /// The jars of these coordinates and of all that they need, fetched once.
 pub fn maven(name: &str, coordinates: &[&str]) -> Result<PathBuf, String> {
     let home = directory().join("maven").join(name);
@@ -213,16 +217,18 @@ pub fn maven(name: &str, coordinates: &[&str]) -> Result<PathBuf, String> {
         return Ok(jars);
     }
     std::fs::create_dir_all(&home).map_err(|error| error.to_string())?;
-    let dependencies: String = coordinates
-        .iter()
-        .filter_map(|coordinate| {
-            let mut parts = coordinate.split(':');
-            Some(format!(
-                "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>",
+    let dependencies: String =
+        coordinates
+            .iter()
+            .filter_map(|coordinate| {
+                let mut parts = coordinate.split(':');
+                Some(format!(
+                "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version>\
+                 <exclusions>{NOT_NEEDED}</exclusions></dependency>",
                 parts.next()?, parts.next()?, parts.next()?
             ))
-        })
-        .collect();
+            })
+            .collect();
     let project = format!(
         "<project><modelVersion>4.0.0</modelVersion><groupId>koine</groupId><artifactId>{name}</artifactId>\
          <version>1</version><dependencies>{dependencies}</dependencies></project>"

@@ -76,10 +76,11 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
     for peer in Kind::PEERS {
         let mine: Vec<&Case> = cases.iter().copied().filter(|case| case.peer == peer).collect();
         if !mine.is_empty() {
-            runs.extend(beside(peer, &mine, &options)?);
+            let group = beside(peer, &mine, &options)?;
+            results::save(&group)?;
+            runs.extend(group);
         }
     }
-    results::save(&runs)?;
     if options.publish {
         let all = results::load()?;
         pages::write(&all)?;
