@@ -201,7 +201,7 @@ fn koine(home: &Path, data: &Path) -> Result<Running, String> {
     let address = |name: &str| json["listeners"][name].as_str().unwrap_or_default().to_owned();
     let mut running = Running::settle(Kind::Koine, process, address("kafka"), began)?;
     running.addresses =
-        ["kafka", "amqp", "mqtt"].map(|name| (name.to_owned(), address(name))).to_vec();
+        ["kafka", "amqp", "mqtt", "http"].map(|name| (name.to_owned(), address(name))).to_vec();
     Ok(running)
 }
 

@@ -138,7 +138,6 @@ fn one(
     round: usize,
     options: &Options,
 ) -> Result<Run, String> {
-    let before = broker.usage();
     let log = directory().join("logs").join(format!("{}-{}-{round}.log", case.name, side.name()));
     let limit = Duration::from_secs(u64::from(options.seconds)) + MORE;
     let mut run = match &case.load {
@@ -152,10 +151,7 @@ fn one(
             let finished = process::run(&mut command, &log, Some(limit))?;
             Run::of_bench(&finished.text())
         }
-        Load::Vendor(tool) => {
-            let outcome = tools::run(*tool, side, broker, options.seconds, &log)?;
-            Run::of_tool(outcome, before, broker.usage())
-        }
+        Load::Vendor(tool) => Run::of_tool(tools::run(*tool, side, broker, options.seconds, &log)?),
     };
     run.case = case.name.to_owned();
     run.side = side.name();

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{json, Value};
 
-use super::machine::Usage;
-use super::tools::Said;
+use super::tools::Measured;
 use crate::project;
 
 /// The case of [`Run`]s that only say how a broker came up.
@@ -71,10 +70,9 @@ impl Run {
         }
     }
 
-    /// From a vendor's tool, and what the broker used meanwhile.
-    pub fn of_tool(said: Option<Said>, before: Usage, after: Usage) -> Run {
-        let Some(said) = said else { return Run::default() };
-        let used = after.since(before);
+    /// From a vendor's tool.
+    pub fn of_tool(measured: Option<Measured>) -> Run {
+        let Some(Measured { said, used }) = measured else { return Run::default() };
         Run {
             is_clean: true,
             per_second: Some(said.per_second),

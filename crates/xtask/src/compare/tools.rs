@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use super::brokers::{kafka_tools, maven, Kind, Running};
 use super::cases::Side;
 use super::directory;
+use super::machine::Usage;
 use crate::conformance::crates;
-use crate::process;
+use crate::{process, project};
 
 const PERF_TEST: &str = "com.rabbitmq:perf-test:[2.18,3)";
 const RDKAFKA: &str = "4.10.0+2.12.1";
@@ -32,21 +33,40 @@ pub struct Said {
     pub messages: u64,
 }
 
+/// The same, and what the broker used meanwhile.
+pub struct Measured {
+    pub said: Said,
+    pub used: Usage,
+}
+
+/// Runs the tool; `None` if it failed or cannot be understood.
+fn measure(
+    command: &mut Command,
+    broker: &Running,
+    log: &Path,
+    read: impl Fn(&str) -> Option<Said>,
+) -> Result<Option<Measured>, String> {
+    let before = broker.usage();
+    let finished = process::run(command, log, Some(LIMIT))?;
+    let used = broker.usage().since(before);
+    let said = read(&finished.text()).filter(|_| finished.success);
+    Ok(said.map(|said| Measured { said, used }))
+}
+
 pub fn run(
     tool: Tool,
     side: &Side,
     broker: &Running,
     seconds: u32,
     log: &Path,
-) -> Result<Option<Said>, String> {
+) -> Result<Option<Measured>, String> {
     match tool {
         Tool::PerfTest => perf_test(broker, seconds, log),
         Tool::RdkafkaProduce | Tool::RdkafkaConsume | Tool::ProducerPerf => {
             let topic = format!("compare-{}", unique());
-            let address = broker.address_of("kafka");
-            topics(address, &["--create", "--topic", &topic, "--partitions", "1"], side)?;
-            let said = with_topic(tool, address, &topic, log);
-            topics(address, &["--delete", "--topic", &topic], side)?;
+            change_topic(true, &topic, side, broker)?;
+            let said = with_topic(tool, broker, &topic, log);
+            change_topic(false, &topic, side, broker)?;
             said
         }
     }
@@ -57,16 +77,31 @@ fn unique() -> u128 {
     now.map_or(0, |now| now.as_micros())
 }
 
-/// Apache Kafka's own command. Koine's promise is a setting of the topic.
-fn topics(address: &str, arguments: &[&str], side: &Side) -> Result<(), String> {
-    let mut command = java(&kafka_tools()?, "org.apache.kafka.tools.TopicCommand");
-    command.args(["--bootstrap-server", address]).args(arguments);
-    if arguments.contains(&"--create") {
-        command.args(["--replication-factor", "1"]);
-        if let (Kind::Koine, [durability]) = (side.broker, side.arguments) {
-            command.args(["--config", &format!("koine.durability={durability}")]);
+/// Makes a topic of one partition, or deletes it. Koine's promise is a setting of the topic that Apache Kafka's command
+/// does not know.
+fn change_topic(makes: bool, topic: &str, side: &Side, broker: &Running) -> Result<(), String> {
+    let mut command = match (side.broker, side.arguments) {
+        (Kind::Koine, [durability]) => {
+            let mut command = Command::new(project::target().join("release/koine"));
+            command.args(["topics", if makes { "create" } else { "delete" }, topic]);
+            if makes {
+                command.args(["--durability", durability]);
+            }
+            command.args(["--http", broker.address_of("http")]);
+            command
         }
-    }
+        _ => {
+            let mut command = java(&kafka_tools()?, "org.apache.kafka.tools.TopicCommand");
+            command.args(["--bootstrap-server", broker.address_of("kafka"), "--topic", topic]);
+            match makes {
+                true => {
+                    command.args(["--create", "--partitions", "1", "--replication-factor", "1"])
+                }
+                false => command.arg("--delete"),
+            };
+            command
+        }
+    };
     let finished = process::run(&mut command, &directory().join("logs/topics.log"), Some(LIMIT))?;
     match finished.success {
         true => Ok(()),
@@ -80,31 +115,31 @@ fn java(jars: &Path, class: &str) -> Command {
     command
 }
 
-fn with_topic(tool: Tool, address: &str, topic: &str, log: &Path) -> Result<Option<Said>, String> {
+fn with_topic(
+    tool: Tool,
+    broker: &Running,
+    topic: &str,
+    log: &Path,
+) -> Result<Option<Measured>, String> {
+    let address = broker.address_of("kafka");
     if tool == Tool::ProducerPerf {
         let mut command = java(&kafka_tools()?, "org.apache.kafka.tools.ProducerPerformance");
         command.args(["--topic", topic, "--num-records", &JAVA_RECORDS.to_string()]);
         command.args(["--record-size", "100", "--throughput", "-1", "--producer-props"]);
         command.args([&format!("bootstrap.servers={address}"), "acks=all", "batch.size=65536"]);
-        let finished = process::run(&mut command, log, Some(LIMIT))?;
-        return Ok(said_by_java(&finished.text()).filter(|_| finished.success));
+        return measure(&mut command, broker, log, said_by_java);
     }
     let program = rdkafka_performance()?;
-    let produce = |log: &Path| {
-        let mut command = Command::new(&program);
-        command.args(["-b", address, "-P", "-t", topic, "-p", "0", "-s", "100", "-a", "-1", "-u"]);
-        command.args(["-c", &RECORDS.to_string()]);
-        process::run(&mut command, log, Some(LIMIT))
-    };
-    let produced = produce(log)?;
-    if tool == Tool::RdkafkaProduce {
-        return Ok(said_by_rdkafka(&produced.text()).filter(|_| produced.success));
+    let records = RECORDS.to_string();
+    let mut produce = Command::new(&program);
+    produce.args(["-b", address, "-P", "-t", topic, "-p", "0", "-s", "100", "-a", "-1"]);
+    let produced = measure(produce.args(["-c", &records]), broker, log, said_by_rdkafka)?;
+    if tool == Tool::RdkafkaProduce || produced.is_none() {
+        return Ok(produced);
     }
-    let mut command = Command::new(&program);
-    command.args(["-b", address, "-C", "-t", topic, "-p", "0", "-o", "beginning", "-u"]);
-    command.args(["-c", &RECORDS.to_string(), "-e"]);
-    let consumed = process::run(&mut command, log, Some(LIMIT))?;
-    Ok(said_by_rdkafka(&consumed.text()).filter(|_| consumed.success))
+    let mut consume = Command::new(&program);
+    consume.args(["-b", address, "-C", "-t", topic, "-p", "0", "-o", "beginning", "-e"]);
+    measure(consume.args(["-c", &records]), broker, log, said_by_rdkafka)
 }
 
 /// librdkafka's example, built from the source that its crate ships.
@@ -127,16 +162,17 @@ fn rdkafka_performance() -> Result<PathBuf, String> {
     }
 }
 
-fn perf_test(broker: &Running, seconds: u32, log: &Path) -> Result<Option<Said>, String> {
+fn perf_test(broker: &Running, seconds: u32, log: &Path) -> Result<Option<Measured>, String> {
     let jars = maven("perf-test", &[PERF_TEST])?;
     let mut command = java(&jars, "com.rabbitmq.perf.PerfTest");
     let uri = format!("amqp://guest:guest@{}", broker.address_of("amqp"));
     command.args(["-h", &uri, "-x", "1", "-y", "1", "-s", "16", "--autoack"]);
     command.args(["-u", &format!("compare-{}", unique()), "-z", &seconds.to_string()]);
-    let finished = process::run(&mut command, log, Some(LIMIT))?;
-    let said = said_by_perf_test(&finished.text())
-        .map(|per_second| Said { per_second, messages: (per_second * f64::from(seconds)) as u64 });
-    Ok(said.filter(|_| finished.success))
+    let read = |text: &str| {
+        let per_second = said_by_perf_test(text)?;
+        Some(Said { per_second, messages: (per_second * f64::from(seconds)) as u64 })
+    };
+    measure(&mut command, broker, log, read)
 }
 
 /// `3000000 records sent, 1234567.8 records/sec (…)`, the last of several.
