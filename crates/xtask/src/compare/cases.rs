@@ -197,14 +197,14 @@ pub const CASES: &[Case] = &[
         "mqtt-out-100",
         "MQTT QoS 0, 100 B, fan-out to 100 (messages delivered)",
         Kind::Mosquitto,
-        &["mqtt", "--producers", "1", "--consumers", "100"],
+        &["mqtt", "--producers", "1", "--consumers", "100", "--end-to-end", "500"],
         MQTT,
     ),
     bench(
         "mqtt-out-1000",
         "MQTT QoS 0, 100 B, fan-out to 1,000 (messages delivered)",
         Kind::Mosquitto,
-        &["mqtt", "--producers", "1", "--consumers", "1000"],
+        &["mqtt", "--producers", "1", "--consumers", "1000", "--end-to-end", "50"],
         MQTT,
     ),
     bench(
