@@ -91,12 +91,14 @@ async function amqp() {
   await channel.consume(NAME, (message) => message && read.push(message.content.toString()), { noAck: true });
   await until('a delivery', () => read.length > 0);
   same('deliveries', read, ['body']);
-  if (MODE === 'revoked') {
-    console.log('ready');
-    await within('the end', ended);
-    return console.log('lost');
-  }
+  if (MODE === 'revoked') return untilLost(ended);
   await connection.close();
+}
+
+async function untilLost(ended) {
+  console.log('ready');
+  await within('the end', ended);
+  console.log('lost');
 }
 
 async function mqtt() {
@@ -120,11 +122,7 @@ async function mqtt() {
   await client.publishAsync(topic, 'body', { qos: 1 });
   await until('the message', () => read.length > 0);
   same('messages', read, ['body']);
-  if (MODE === 'revoked') {
-    console.log('ready');
-    await within('the end', ended);
-    return console.log('lost');
-  }
+  if (MODE === 'revoked') return untilLost(ended);
   await client.endAsync();
 }
 

@@ -18,7 +18,6 @@ mod report;
 mod run;
 mod shared;
 mod tally;
-mod usage;
 
 use plan::ProtocolName;
 use protocol::Protocol;

@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::protocol::Protocol;
 use crate::shared::Shared;
 use crate::tally::{Tally, Totals};
-use crate::usage::{machine_cpu_seconds, Usage};
+use koine_workload::usage::{machine_cpu_seconds, Usage};
 use std::thread;
 use std::time::Duration;
 

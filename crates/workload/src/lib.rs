@@ -70,4 +70,5 @@ pub mod mix;
 pub mod mqtt;
 pub mod tcp;
 mod topology;
+pub mod usage;
 pub mod value;

@@ -100,7 +100,7 @@ async fn exchange(
                 if ready.is_err() {
                     return CloseReason::Peer;
                 }
-                let is_own = !input.is_empty();
+                let is_own = input.len() > REST_BYTES_SMALL;
                 match read(host, stream, &mut input) {
                     Ok(0) => return CloseReason::Peer,
                     Ok(count) => host.counts.borrow_mut().of(protocol).bytes_in += count as u64,
@@ -154,8 +154,7 @@ fn step(
     host.with_shard(|shard| shard.receive(now, id, input));
     host.pump_but(Some(id));
     let progressed = input.len() < before;
-    let has_little = input.len() <= REST_BYTES_SMALL;
-    if progressed || !is_own || has_little && input.capacity() > 2 * REST_BYTES_SMALL {
+    if progressed || !is_own {
         keep_only(input);
     }
     progressed
@@ -174,20 +173,18 @@ fn read(host: &ShardHost, stream: &mut Stream, input: &mut BytesMut) -> io::Resu
         return stream.read(input, &mut encrypted);
     }
     let mut scratch = host.scratch.borrow_mut();
-    if scratch.capacity() < READ_BYTES {
+    if scratch.capacity() < REST_BYTES_SMALL + READ_BYTES {
         // Reuses the block if nobody holds a piece of it any more.
         scratch.reserve(SCRATCH_BYTES);
     }
-    let count = stream.read(&mut scratch, &mut encrypted)?;
-    match input.is_empty() {
-        true => *input = scratch.split(),
-        false => {
-            // The rest of a packet behind its beginning: a little is copied rather than room made for much.
-            input.extend_from_slice(&scratch);
-            scratch.clear();
-        }
+    // The beginning of a packet is moved there, which is less work than room for its rest.
+    scratch.extend_from_slice(input);
+    let outcome = stream.read(&mut scratch, &mut encrypted);
+    match outcome {
+        Ok(_) => *input = scratch.split(),
+        Err(_) => scratch.clear(),
     }
-    Ok(count)
+    outcome
 }
 
 /// Writes until nothing is left (`true`) or the socket takes no more (`false`).

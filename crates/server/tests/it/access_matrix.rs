@@ -31,6 +31,18 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// `seen`: whether its trace is there, if it leaves one.
+    pub fn new(
+        role: &'static str,
+        operation: String,
+        expected: Outcome,
+        actual: Outcome,
+        seen: Option<bool>,
+    ) -> Cell {
+        let contradiction = seen.is_some_and(|seen| seen != (actual == Outcome::Done));
+        Cell { role, operation, expected, actual, contradiction }
+    }
+
     fn is_wrong(&self) -> bool {
         self.expected != self.actual || self.contradiction
     }

@@ -65,7 +65,7 @@ fn besiege(options: &Options, bench: &Path, attack: &Attack, row: &mut Row) -> R
     let quiet = measure(bench, &target)?;
     let resident_before = process.peak_resident_bytes();
     let mut siege = (attack.begin)(&target)?;
-    if !siege.is_full(attack.full) {
+    if !siege.wait_until_full(attack.full) {
         row.failures.push(format!("{}: never got to {}", attack.name, attack.full));
     }
     std::thread::sleep(BEFORE);

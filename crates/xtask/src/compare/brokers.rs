@@ -10,9 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::directory;
-use super::machine::{self, Usage};
+use super::machine;
 use super::results::{Run, FOOTPRINT};
 use crate::{process, project};
+use koine_workload::usage::Usage;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -132,7 +133,7 @@ impl Running {
     }
 
     pub fn usage(&self) -> Usage {
-        machine::usage(&self.process_ids)
+        Usage::of(&self.process_ids)
     }
 }
 

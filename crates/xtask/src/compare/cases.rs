@@ -75,7 +75,7 @@ const fn latency(
     load: &'static [&'static str],
     sides: &'static [Side],
 ) -> Case {
-    Case { name, title, figure: Figure::Latency, peer, load: Load::Bench(load), sides }
+    Case { figure: Figure::Latency, ..bench(name, title, peer, load, sides) }
 }
 
 const fn vendor(
@@ -85,7 +85,7 @@ const fn vendor(
     tool: Tool,
     sides: &'static [Side],
 ) -> Case {
-    Case { name, title, figure: Figure::MessagesPerSecond, peer, load: Load::Vendor(tool), sides }
+    Case { load: Load::Vendor(tool), ..bench(name, title, peer, &[], sides) }
 }
 
 const KAFKA_SIDES: &[Side] = &[koine("fsync", FSYNC), koine("memory", MEMORY), kafka(&[])];

@@ -2,17 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::brokers::{kafka_tools, maven, Kind, Running};
 use super::cases::Side;
 use super::directory;
-use super::machine::Usage;
-use crate::conformance::crates;
+use crate::conformance::librdkafka;
 use crate::{process, project};
+use koine_workload::usage::Usage;
 
 const PERF_TEST: &str = "com.rabbitmq:perf-test:[2.18,3)";
-const RDKAFKA: &str = "4.10.0+2.12.1";
 const LIMIT: Duration = Duration::from_secs(120);
 /// Records that one run produces or consumes: some seconds of either.
 const RECORDS: u64 = 5_000_000;
@@ -142,24 +141,11 @@ fn with_topic(
     measure(consume.args(["-c", &records]), broker, log, said_by_rdkafka)
 }
 
-/// librdkafka's example, built from the source that its crate ships.
+/// librdkafka's example.
 fn rdkafka_performance() -> Result<PathBuf, String> {
-    let home = crates::fetch(&directory(), "rdkafka-sys", RDKAFKA)?.join("librdkafka");
-    let program = home.join("examples/rdkafka_performance");
-    if program.exists() {
-        return Ok(program);
-    }
-    let script = "chmod +x configure lds-gen.py; ./configure --disable-curl --disable-sasl \
-                  --disable-gssapi && make -j2 libs && make -C examples rdkafka_performance";
-    let mut make = Command::new("bash");
-    make.args(["-c", script]).current_dir(&home);
-    let began = Instant::now();
-    let finished = process::run(&mut make, &directory().join("make.log"), None)?;
-    eprintln!("built librdkafka in {:.0} s", began.elapsed().as_secs_f64());
-    match program.exists() {
-        true => Ok(program),
-        false => Err(finished.tail(40)),
-    }
+    let home = librdkafka::fetch(&directory())?;
+    let make = "make -C examples rdkafka_performance";
+    librdkafka::build(&home, make, "examples/rdkafka_performance", &directory().join("make.log"))
 }
 
 fn perf_test(broker: &Running, seconds: u32, log: &Path) -> Result<Option<Measured>, String> {

@@ -18,8 +18,9 @@ const WORKERS: usize = 3;
 const KAFKA_VERSION: &str = "4.0.0";
 
 pub fn run(setting: &Setting) -> Result<Outcomes, String> {
-    let home = crates::fetch(&setting.directory, "rdkafka-sys", VERSION)?.join("librdkafka");
-    build(setting, &home)?;
+    let home = fetch(&setting.directory)?;
+    let log = setting.directory.join("make.log");
+    build(&home, "make -j2 -C tests build", "tests/test-runner", &log)?;
     let tests = home.join("tests");
     let configuration =
         format!("bootstrap.servers={}\nbroker.address.family=v4\n", setting.address);
@@ -59,18 +60,26 @@ fn run_next<'a>(
     }
 }
 
-fn build(setting: &Setting, home: &Path) -> Result<PathBuf, String> {
-    let runner = home.join("tests/test-runner");
-    if runner.exists() {
-        return Ok(runner);
+/// The sources, which the crate ships, below `directory`.
+pub fn fetch(directory: &Path) -> Result<PathBuf, String> {
+    Ok(crates::fetch(directory, "rdkafka-sys", VERSION)?.join("librdkafka"))
+}
+
+/// Builds the library and, by the command `make`, the program at this path, unless it is there.
+pub fn build(home: &Path, make: &str, program: &str, log: &Path) -> Result<PathBuf, String> {
+    let program = home.join(program);
+    if program.exists() {
+        return Ok(program);
     }
-    let script = "chmod +x configure lds-gen.py tests/*.sh 2>/dev/null; \
-                  ./configure --disable-curl --disable-sasl --disable-gssapi && make -j2 libs && make -j2 -C tests build";
+    let script = format!(
+        "chmod +x configure lds-gen.py tests/*.sh 2>/dev/null; \
+         ./configure --disable-curl --disable-sasl --disable-gssapi && make -j2 libs && {make}"
+    );
     let mut command = Command::new("bash");
-    command.args(["-c", script]).current_dir(home);
-    let finished = process::run(&mut command, &setting.directory.join("make.log"), None)?;
-    match runner.exists() {
-        true => Ok(runner),
+    command.args(["-c", &script]).current_dir(home);
+    let finished = process::run(&mut command, log, None)?;
+    match program.exists() {
+        true => Ok(program),
         false => Err(finished.tail(40)),
     }
 }

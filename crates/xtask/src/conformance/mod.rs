@@ -4,8 +4,8 @@
 
 mod amqp091_go;
 mod broker;
-pub mod crates;
-mod librdkafka;
+mod crates;
+pub mod librdkafka;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

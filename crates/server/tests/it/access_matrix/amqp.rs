@@ -477,13 +477,9 @@ impl Matrix {
                     actual = connection.answer();
                 }
                 let seen = self.admin.sees(operation.trace, &cell, &mut self.kafka);
-                cells.push(Cell {
-                    role: role.name,
-                    operation: format!("amqp {}", operation.name),
-                    expected: expected(role, operation, &cell),
-                    actual,
-                    contradiction: seen.is_some_and(|seen| seen != (actual == Outcome::Done)),
-                });
+                let name = format!("amqp {}", operation.name);
+                let expected = expected(role, operation, &cell);
+                cells.push(Cell::new(role.name, name, expected, actual, seen));
             }
         }
         cells

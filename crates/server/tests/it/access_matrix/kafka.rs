@@ -125,13 +125,9 @@ impl Matrix {
                     Trace::Record => Some(self.admin.end(&topic).unwrap() == 1),
                     Trace::IsThere(is_there) => Some(self.admin.end(&topic).is_ok() == is_there),
                 };
-                cells.push(Cell {
-                    role: role.name,
-                    operation: format!("kafka {}", operation.name),
-                    expected: expected(role, operation, &topic),
-                    actual,
-                    contradiction: seen.is_some_and(|seen| seen != (actual == Outcome::Done)),
-                });
+                let (name, expected) =
+                    (format!("kafka {}", operation.name), expected(role, operation, &topic));
+                cells.push(Cell::new(role.name, name, expected, actual, seen));
             }
         }
         cells

@@ -202,13 +202,9 @@ impl Matrix {
                         topic.map(|topic| self.kafka.end(&topic).unwrap() == 1)
                     }
                 };
-                cells.push(Cell {
-                    role: role.name,
-                    operation: format!("mqtt {}", operation.name),
-                    expected: operation.expected(role),
-                    actual,
-                    contradiction: seen.is_some_and(|seen| seen != (actual == Outcome::Done)),
-                });
+                let (name, expected) =
+                    (format!("mqtt {}", operation.name), operation.expected(role));
+                cells.push(Cell::new(role.name, name, expected, actual, seen));
             }
         }
         cells

@@ -212,13 +212,13 @@ impl Client {
         self.stream.write_all(bytes)
     }
 
-    /// Publishes and waits for the confirm.
     /// Ends as a process that is killed with something unread: the other side is told at once.
     pub fn reset(self) {
         rustix::net::sockopt::set_socket_linger(self.stream.socket(), Some(Duration::ZERO))
             .unwrap();
     }
 
+    /// Publishes and waits for the confirm.
     pub fn publish(&mut self, queue: &str, body: &[u8]) -> io::Result<()> {
         self.stream.write_all(&basic_publish(queue, body))?;
         self.expect(60, 80).map(drop)

@@ -63,7 +63,7 @@ impl Siege {
     }
 
     /// Waits until it has done this much; false when that takes too long.
-    pub fn is_full(&self, full: u64) -> bool {
+    pub fn wait_until_full(&self, full: u64) -> bool {
         let began = Instant::now();
         while self.count.load(Ordering::Relaxed) < full {
             if began.elapsed() > FULL_LIMIT {

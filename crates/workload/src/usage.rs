@@ -36,6 +36,15 @@ impl Usage {
         sum
     }
 
+    /// CPU and writes since `before`; memory as it is.
+    pub fn since(self, before: Usage) -> Usage {
+        Usage {
+            cpu_seconds: self.cpu_seconds - before.cpu_seconds,
+            written_bytes: self.written_bytes.saturating_sub(before.written_bytes),
+            ..self
+        }
+    }
+
     pub fn own() -> Usage {
         Usage::of(&[std::process::id()])
     }
