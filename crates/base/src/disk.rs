@@ -45,6 +45,12 @@ pub trait Disk: Send + Sync {
     /// Writes all of `pieces` one after the other from `position`, growing the file if need be.
     fn write_at(&self, file: FileId, position: u64, pieces: &[&[u8]]) -> io::Result<()>;
 
+    /// [`Disk::write_at`] for many bytes that nobody is expected to read soon: they need not take the place
+    /// of others in the system's memory.
+    fn write_past_cache(&self, file: FileId, position: u64, pieces: &[&[u8]]) -> io::Result<()> {
+        self.write_at(file, position, pieces)
+    }
+
     /// `fdatasync`.
     fn sync(&self, file: FileId) -> io::Result<()>;
 

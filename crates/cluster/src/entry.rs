@@ -79,7 +79,14 @@ pub struct MalformedEntry;
 #[derive(Default)]
 pub struct EntryWriter {
     bytes: Vec<u8>,
+    /// How long the last entry was: the next is given that room at once.
+    last_bytes: usize,
+    /// There is more in it than settlements.
+    has_more: bool,
 }
+
+/// Most room that an entry is given before it needs it.
+const ROOM_BYTES_MAX: usize = 1 << 20;
 
 impl EntryWriter {
     pub fn is_empty(&self) -> bool {
@@ -90,9 +97,18 @@ impl EntryWriter {
         self.bytes.len()
     }
 
+    /// True also if it is empty.
+    pub fn holds_settlements_only(&self) -> bool {
+        !self.has_more
+    }
+
     /// Appends a batch and returns it for patching.
     pub fn append(&mut self, stream: StreamId, base_offset: u64, batch: &[u8]) -> &mut [u8] {
+        if self.bytes.is_empty() && self.last_bytes > self.bytes.capacity() {
+            self.bytes.reserve(self.last_bytes.min(ROOM_BYTES_MAX));
+        }
         self.bytes.reserve(APPEND_HEADER_BYTES + batch.len());
+        self.has_more = true;
         self.bytes.push(APPEND);
         self.bytes.extend_from_slice(&stream.raw().to_be_bytes());
         self.bytes.extend_from_slice(&base_offset.to_be_bytes());
@@ -108,23 +124,27 @@ impl EntryWriter {
     }
 
     pub fn trim(&mut self, stream: StreamId, start: u64) {
+        self.has_more = true;
         self.bytes.push(TRIM);
         self.bytes.extend_from_slice(&stream.raw().to_be_bytes());
         self.bytes.extend_from_slice(&start.to_be_bytes());
     }
 
     pub fn offsets(&mut self, commit: &[u8]) {
+        self.has_more = true;
         self.bytes.push(OFFSETS);
         self.put_sized(commit);
     }
 
     pub fn once(&mut self, stream: StreamId, id: OnceId) {
+        self.has_more = true;
         self.bytes.push(ONCE);
         self.bytes.extend_from_slice(&stream.raw().to_be_bytes());
         self.bytes.extend_from_slice(&id.to_bytes());
     }
 
     pub fn mark(&mut self) {
+        self.has_more = true;
         self.bytes.push(MARK);
     }
 
@@ -138,11 +158,30 @@ impl EntryWriter {
     /// keeps the entry, and counts its length.
     pub fn take(&mut self) -> Vec<u8> {
         let mut entry = std::mem::take(&mut self.bytes);
+        self.last_bytes = entry.len();
+        self.has_more = false;
         if entry.capacity() - entry.len() > entry.len() / SPARE_SHARE_MAX {
             entry.shrink_to_fit();
         }
         entry
     }
+}
+
+/// True if the entry does nothing but settle what was delivered, and nobody waits for that (see
+/// [`Operation::Mark`]).
+pub fn holds_settlements_only(mut entry: &[u8]) -> bool {
+    const LENGTH_AT: usize = 1 + 8;
+    while let [SETTLE, ..] = entry {
+        let length = entry.get(LENGTH_AT..LENGTH_AT + 4).and_then(|bytes| bytes.try_into().ok());
+        let Some(length) = length.map(u32::from_be_bytes) else { return false };
+        let rest = entry.get(LENGTH_AT + 4 + length as usize..);
+        let Some(rest) = rest else { return false };
+        if rest.is_empty() {
+            return true;
+        }
+        entry = rest;
+    }
+    false
 }
 
 /// Walks the operations of an entry.

@@ -19,7 +19,9 @@ use koine_log::FrameLocation;
 use std::collections::{BTreeMap, VecDeque};
 
 /// An entry is proposed at the latest when it has grown to this size, even while others are under way.
-pub const ENTRY_BYTES_SOFT: usize = 4 << 20;
+/// With what may come in one turn it stays below the size from which the allocator gives each block
+/// pages of its own, which cost more to get and give back than what is written into them.
+pub const ENTRY_BYTES_SOFT: usize = 640 << 10;
 
 /// Largest entry: leaves room below the log's frame limit for one more request.
 pub const ENTRY_BYTES_MAX: usize = 112 << 20;
@@ -295,11 +297,11 @@ impl DataGroup {
             self.close_batch(id);
         }
         self.write_deltas();
-        if self.writer.is_empty() {
-            if self.waiters.is_empty() {
-                return false;
-            }
-            self.writer.mark();
+        match (self.waiters.is_empty(), self.writer.holds_settlements_only()) {
+            (true, _) if self.writer.is_empty() => return false,
+            // Settlements alone are not synced for their own sake, but for whoever waits for them.
+            (false, true) => self.writer.mark(),
+            _ => {}
         }
         let entry = self.writer.take();
         let index = self.consensus.propose(entry).expect("a serving leader takes proposals");

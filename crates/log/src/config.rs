@@ -23,6 +23,10 @@ pub struct Config {
     pub wal_files_closed_max: usize,
     /// Frames of one write, as long as there is more than one frame.
     pub write_bytes_max: usize,
+    /// Frames that nobody waits for are written once this much of them waits...
+    pub relaxed_write_bytes: u64,
+    /// ...or the oldest has waited this long, or with others that somebody waits for.
+    pub relaxed_write_after: Duration,
     /// Frames that do not ask for a sync are written and synced once this much of them waits...
     pub relaxed_flush_bytes: u64,
     /// ...or the oldest has waited this long.
@@ -66,9 +70,11 @@ impl Config {
             directory: directory.into(),
             wal_file_bytes: 256 << 20,
             wal_index_entries_max: 262_144,
-            wal_files_free_max: 2,
+            wal_files_free_max: 4,
             wal_files_closed_max: 6,
             write_bytes_max: 4 << 20,
+            relaxed_write_bytes: 256 << 10,
+            relaxed_write_after: Duration::from_millis(1),
             relaxed_flush_bytes: 1 << 20,
             relaxed_flush_after: Duration::from_millis(100),
             relaxed_backlog_bytes_max: 32 << 20,

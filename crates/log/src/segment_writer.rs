@@ -115,7 +115,8 @@ impl<'d> SegmentWriter<'d> {
 
     fn write_waiting(&mut self) -> io::Result<()> {
         let pieces: Vec<&[u8]> = self.waiting.iter().map(|piece| &piece[..]).collect();
-        self.disk.write_at(self.file, self.position - self.waiting_bytes as u64, &pieces)?;
+        let begin = self.position - self.waiting_bytes as u64;
+        self.disk.write_past_cache(self.file, begin, &pieces)?;
         self.waiting.clear();
         self.waiting_bytes = 0;
         Ok(())

@@ -64,6 +64,7 @@ struct QueuedFrame {
     header: FrameHeader,
     payload: Vec<Bytes>,
     sync: bool,
+    is_awaited: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,6 +102,8 @@ pub(crate) struct Wal {
     pub files: WalFiles,
     write_bytes_max: usize,
     index_entries_max: u32,
+    relaxed_write_bytes: u64,
+    relaxed_write_after: std::time::Duration,
     relaxed_flush_bytes: u64,
     relaxed_flush_after: std::time::Duration,
     relaxed_backlog_bytes_max: u64,
@@ -109,6 +112,10 @@ pub(crate) struct Wal {
 
     queue: VecDeque<QueuedFrame>,
     queue_bytes: u64,
+    /// Frames in the queue that somebody waits for.
+    queue_awaited: usize,
+    /// When the oldest frame in the queue was put there, or a little earlier.
+    queued_since: Option<Moment>,
     pending: VecDeque<PendingFrame>,
     groups: HashMap<GroupId, GroupProgress>,
     persisted: Vec<Persisted>,
@@ -147,6 +154,8 @@ impl Wal {
             files,
             write_bytes_max: config.write_bytes_max,
             index_entries_max: config.wal_index_entries_max,
+            relaxed_write_bytes: config.relaxed_write_bytes,
+            relaxed_write_after: config.relaxed_write_after,
             relaxed_flush_bytes: config.relaxed_flush_bytes,
             relaxed_flush_after: config.relaxed_flush_after,
             relaxed_backlog_bytes_max: config.relaxed_backlog_bytes_max,
@@ -154,6 +163,8 @@ impl Wal {
             free_bytes_min: config.free_bytes_min,
             queue: VecDeque::new(),
             queue_bytes: 0,
+            queue_awaited: 0,
+            queued_since: None,
             pending: VecDeque::new(),
             groups: HashMap::new(),
             persisted: Vec::new(),
@@ -187,8 +198,10 @@ impl Wal {
         self.last_number += 1;
         stats.frames_appended += 1;
         stats.payload_bytes_appended += u64::from(length);
-        self.note_pending(&frame);
+        let is_awaited = self.note_pending(&frame) != Wanted::Queued;
+        self.queue_awaited += usize::from(is_awaited);
         self.unflushed_since.get_or_insert(now);
+        self.queued_since.get_or_insert(now);
         self.queue_bytes += u64::from(total);
         let header = FrameHeader {
             length,
@@ -205,6 +218,7 @@ impl Wal {
             header,
             payload: frame.payload,
             sync: frame.sync,
+            is_awaited,
         });
         let payload = position.plus(FRAME_HEADER_BYTES as u32);
         Appended {
@@ -213,7 +227,7 @@ impl Wal {
         }
     }
 
-    fn note_pending(&mut self, frame: &Frame) {
+    fn note_pending(&mut self, frame: &Frame) -> Wanted {
         let backlog = self.queue_bytes + self.flight.as_ref().map_or(0, |flight| flight.bytes);
         let wanted = if frame.sync {
             Wanted::Synced
@@ -238,6 +252,7 @@ impl Wal {
         } else {
             self.pending.push_back(pending);
         }
+        wanted
     }
 
     fn report(&mut self, frame: &PendingFrame) {
@@ -301,7 +316,7 @@ impl Wal {
             return None;
         }
         let ready = self.queue.front().map(|frame| frame.position.sequence());
-        if let Some(sequence) = ready {
+        if let Some(sequence) = ready.filter(|_| !self.queue_may_wait(now)) {
             if self.files.bind(sequence) {
                 return Some(self.write_frames(now, sequence, stats));
             }
@@ -313,6 +328,19 @@ impl Wal {
             return self.write_mark(now);
         }
         None
+    }
+
+    /// Nobody waits for what is queued, and a little later there will be more for the same write.
+    fn queue_may_wait(&self, now: Moment) -> bool {
+        self.queue_awaited == 0
+            && self.queue_bytes < self.relaxed_write_bytes
+            && self.flush_to <= self.durable
+            && self.write_due().is_some_and(|due| now < due)
+            && !self.flush_due(now)
+    }
+
+    fn write_due(&self) -> Option<Moment> {
+        self.queued_since.map(|since| since.after(self.relaxed_write_after))
     }
 
     /// When it is quiet the mark is renewed, so that damage in the last write can be told from a tear.
@@ -366,6 +394,7 @@ impl Wal {
             };
             bytes += total;
             sync |= next.sync;
+            self.queue_awaited -= usize::from(next.is_awaited);
             next.header.durable = self.durable;
             frames.push(WriteFrame {
                 position: next.position,
@@ -374,6 +403,9 @@ impl Wal {
             });
         }
         self.queue_bytes -= bytes;
+        if self.queue.is_empty() {
+            self.queued_since = None;
+        }
         let sync_first = self.unsynced_elsewhere(sequence);
         let mark = self.next_mark(sequence);
         let file =
@@ -517,7 +549,10 @@ impl Wal {
             self.unflushed_since.filter(|_| self.flight.is_none() && self.written > self.durable);
         let flush = flush.map(|since| since.after(self.relaxed_flush_after));
         let retry = self.retry_at.filter(|_| !self.creating);
-        [flush, retry, self.mark_due_at()].into_iter().flatten().min()
+        // Without a file it is the file that is waited for.
+        let has_file = self.queue.front().is_some_and(|frame| self.files.is_bound(frame.position));
+        let write = self.write_due().filter(|_| self.flight.is_none() && has_file);
+        [write, flush, retry, self.mark_due_at()].into_iter().flatten().min()
     }
 
     pub(crate) fn is_idle(&self) -> bool {

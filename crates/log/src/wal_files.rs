@@ -138,6 +138,14 @@ impl WalFiles {
         true
     }
 
+    /// True if the file of this position has a slot.
+    pub(crate) fn is_bound(&self, position: WalPosition) -> bool {
+        let first = self.files.front().map_or(0, |file| file.sequence);
+        let index = position.sequence().checked_sub(first);
+        let file = index.and_then(|index| self.files.get(index as usize));
+        file.is_some_and(|file| file.slot.is_some())
+    }
+
     /// True if the last file is more than half full and there is no slot ready to follow it.
     pub(crate) fn wants_spare(&self) -> bool {
         let Some(last) = self.files.back() else {

@@ -72,6 +72,11 @@ pub struct ProcessUse {
     pub open_files_max: u64,
 }
 
+/// Processors that this process may use; 1 if the system does not say.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 pub fn process_use() -> ProcessUse {
     let mut usage =
         stat_use(&read_to_string("/proc/self/stat").unwrap_or_default()).unwrap_or_default();

@@ -3,7 +3,7 @@
 
 use super::{ReadPurpose, Shard};
 use crate::consensus::{Entry, EntryKind, HardState, LogPoint, Ready};
-use crate::entry::{operations, Operation};
+use crate::entry::{holds_settlements_only, operations, Operation};
 use crate::group::Waiter;
 use crate::raft::RaftGroup;
 use bytes::Bytes;
@@ -164,8 +164,14 @@ impl Shard {
                 index: entry.index,
                 payload: vec![entry.data.clone()],
                 // The first entry of a term makes the vote count. And who is taken in is sent what
-                // comes before, which from then on must not be lost.
-                sync: sync || entry.data.is_empty() || kind == FRAME_CHANGE,
+                // comes before, which from then on must not be lost. Settlements that nobody waits for
+                // go with the next sync: no protocol acknowledges them.
+                sync: match kind {
+                    FRAME_CHANGE => true,
+                    _ if entry.data.is_empty() => true,
+                    _ if self.is_alone && holds_settlements_only(&entry.data) => false,
+                    _ => sync,
+                },
             };
             let appended = self.log.append(self.now.moment, frame);
             last = Some(appended.number);

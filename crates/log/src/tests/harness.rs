@@ -26,6 +26,7 @@ pub(crate) fn small_config() -> Config {
         wal_files_free_max: 2,
         wal_files_closed_max: 4,
         write_bytes_max: 4 << 10,
+        relaxed_write_after: Duration::ZERO,
         relaxed_flush_bytes: 1 << 10,
         relaxed_flush_after: Duration::from_millis(100),
         relaxed_backlog_bytes_max: 8 << 10,

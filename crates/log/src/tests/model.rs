@@ -20,6 +20,7 @@ impl Run {
     fn new(seed: u64) -> Run {
         let mut rng = Rng::new(seed);
         let mut config = small_config();
+        config.relaxed_write_after = std::time::Duration::from_millis(seed % 3);
         // Each run has its own mix of small and large limits.
         config.tail_cache_bytes = [0, 2 << 10, 6 << 10, 1 << 20][rng.below(4) as usize];
         config.wal_index_entries_max = [5, 40, 1000][rng.below(3) as usize];

@@ -112,6 +112,38 @@ fn relaxed_frames_count_when_queued_unless_one_before_them_does_not() {
 }
 
 #[test]
+fn relaxed_frames_are_written_by_size_or_age_or_with_others() {
+    let after = std::time::Duration::from_millis(1);
+    let config = Config { relaxed_write_after: after, relaxed_write_bytes: 500, ..small_config() };
+    let mut wal = Wal::new(config);
+    wal.append(A, 1, 10, true);
+    wal.run_all();
+    let written = wal.log.stats().wal_writes;
+    let expect = |wal: &mut Wal, more: u64, why: &str| {
+        wal.run_all();
+        assert_eq!(wal.log.stats().wal_writes, written + more, "{why}");
+    };
+    wal.append(A, 2, 10, false);
+    assert_eq!(wal.persisted(), [(1, 2)]);
+    expect(&mut wal, 0, "nobody waits for it");
+    assert_eq!(wal.log.deadline(), Some(Moment(1_000)));
+    wal.now = Moment(999);
+    wal.append(A, 3, 10, false);
+    expect(&mut wal, 0, "it is not time");
+    wal.now = Moment(1_000);
+    expect(&mut wal, 1, "the first has waited long enough, and takes the other along");
+    wal.append(A, 4, 600, false);
+    expect(&mut wal, 2, "it is much");
+    wal.append(A, 5, 10, false);
+    wal.append(B, 1, 10, true);
+    expect(&mut wal, 3, "somebody waits for the one behind it");
+    wal.append(A, 6, 10, false);
+    expect(&mut wal, 3, "nobody waits for it");
+    wal.log.flush();
+    expect(&mut wal, 4, "somebody does now");
+}
+
+#[test]
 fn relaxed_frames_are_synced_by_size_or_age() {
     let mut wal = Wal::new(small_config());
     wal.append(A, 1, 10, true);

@@ -56,6 +56,8 @@ pub struct Mailbox {
     /// what the senders may have under way: each connection's bounds, and one result per disk request.
     waiting: Mutex<Vec<Message>>,
     filled: AtomicBool,
+    /// The receiver looks by itself: it need not be woken.
+    is_watched: AtomicBool,
     wake: Notify,
 }
 
@@ -67,21 +69,27 @@ impl Mailbox {
     pub fn post_all(&self, messages: impl IntoIterator<Item = Message>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.extend(messages);
-        let first = !waiting.is_empty() && !self.filled.swap(true, Ordering::Release);
+        let first = !waiting.is_empty() && !self.filled.swap(true, Ordering::SeqCst);
         drop(waiting);
-        if first {
+        if first && !self.is_watched.load(Ordering::SeqCst) {
             self.wake.notify_one();
         }
     }
 
     /// Everything that waits. Costs one atomic load if there is nothing.
     pub fn take(&self) -> Vec<Message> {
-        if !self.filled.load(Ordering::Acquire) {
+        if !self.filled.load(Ordering::SeqCst) {
             return Vec::new();
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         self.filled.store(false, Ordering::Release);
         std::mem::take(&mut *waiting)
+    }
+
+    /// From now on, or no longer, the receiver calls [`Self::take`] all the time. It has to call it once
+    /// more after it has said that it no longer does.
+    pub fn watch(&self, is_watched: bool) {
+        self.is_watched.store(is_watched, Ordering::SeqCst);
     }
 
     /// Until something may wait. For one task only.

@@ -8,6 +8,7 @@
 //! ```
 
 mod allocator;
+mod busy_poll;
 mod clock;
 mod connection;
 mod disk_threads;
@@ -33,6 +34,7 @@ use crate::http::{AdminAnswer, AdminCall, AdminError, AdminRequest, Caller};
 use crate::machine;
 use crate::metrics::PROTOCOLS;
 use crate::tls::{Acceptance, Tls, TlsFileError};
+use busy_poll::Lookers;
 use clock::Clock;
 use disk_threads::ShardDisk;
 use front::{Front, Listening};
@@ -161,6 +163,7 @@ impl Broker {
             disk: Arc::clone(&disk),
             mailboxes: mailboxes.clone(),
             tls: tls.clone(),
+            lookers: Arc::new(Lookers::new(machine::processors())),
         };
         let (shards, is_secured) = starter.start(disks)?;
         threads.extend(shards);
@@ -345,6 +348,7 @@ struct ShardStarter {
     disk: Arc<RealDisk>,
     mailboxes: Vec<Arc<Mailbox>>,
     tls: Option<Arc<Tls>>,
+    lookers: Arc<Lookers>,
 }
 
 /// What a shard's thread says when its shard is open.
@@ -399,7 +403,7 @@ impl ShardStarter {
         let limits = config.limits.clone();
         let (clock, real_disk) = (self.clock, Arc::clone(&self.disk));
         let mailboxes = self.mailboxes.clone();
-        let tls = self.tls.clone();
+        let (tls, lookers) = (self.tls.clone(), Arc::clone(&self.lookers));
         std::thread::Builder::new().name(format!("koine-shard-{number}")).spawn(move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
@@ -430,7 +434,7 @@ impl ShardStarter {
                 metadata: shard.metadata().encode(),
                 is_secured: shard.metadata().access().is_secured(),
             });
-            let host = ShardHost::new(shard, clock, disk, mailboxes, tls, limits);
+            let host = ShardHost::new(shard, clock, disk, mailboxes, tls, limits, lookers);
             if opened.send(Ok(first)).is_err() {
                 return;
             }

@@ -1,6 +1,7 @@
 //! One shard's thread: a tokio current-thread runtime around the shard's state machine. Everything
 //! here runs on that thread; the shard is borrowed for a step at a time and never across an await.
 
+use super::busy_poll::{self, Look, Lookers, Looking, Pauses};
 use super::clock::Clock;
 use super::connection;
 use super::disk_threads::ShardDisk;
@@ -27,7 +28,7 @@ use std::collections::HashMap;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::{spawn_local, LocalSet};
 
@@ -68,6 +69,10 @@ pub struct ShardHost {
     /// The admin API's session, on the shard that has one.
     admin: Cell<Option<ConnectionId>>,
     admin_inbox: Inbox,
+    /// Steps taken so far, and word of the next one.
+    steps: Cell<u64>,
+    stepped: Notify,
+    lookers: Arc<Lookers>,
     stopped: Notify,
     is_stopping: Cell<bool>,
     tls: Option<Arc<Tls>>,
@@ -83,6 +88,7 @@ impl ShardHost {
         mailboxes: Vec<Arc<Mailbox>>,
         tls: Option<Arc<Tls>>,
         limits: Limits,
+        lookers: Arc<Lookers>,
     ) -> Rc<Self> {
         let own_mailbox = Arc::clone(&mailboxes[usize::from(shard.id().0)]);
         Rc::new(ShardHost {
@@ -98,6 +104,9 @@ impl ShardHost {
             timer_moved: Notify::new(),
             admin: Cell::new(None),
             admin_inbox: Inbox::default(),
+            steps: Cell::default(),
+            stepped: Notify::new(),
+            lookers,
             stopped: Notify::new(),
             is_stopping: Cell::new(false),
             encrypted: RefCell::default(),
@@ -116,6 +125,7 @@ impl ShardHost {
             self.pump();
             spawn_local(Rc::clone(&self).keep_time());
             spawn_local(Rc::clone(&self).take_mail());
+            spawn_local(Rc::clone(&self).stay_awake());
             self.stopped.notified().await;
         });
     }
@@ -135,6 +145,38 @@ impl ShardHost {
         loop {
             self.own_mailbox.filled().await;
             self.drain();
+        }
+    }
+
+    /// Keeps the thread from sleeping between two steps while they come close one after the other.
+    async fn stay_awake(self: Rc<Self>) {
+        let mut pauses = Pauses::default();
+        let mut looking = None;
+        loop {
+            let (seen, since) = (self.steps.get(), Instant::now());
+            if looking.is_none() && pauses.are_short() {
+                looking = Looking::begin(&self.lookers, &self.own_mailbox);
+            }
+            let is_over = || self.steps.get() != seen;
+            let look = async || {
+                tokio::task::yield_now().await;
+                self.drain();
+            };
+            let look = match looking {
+                Some(_) => busy_poll::until(is_over, look).await,
+                None => Look::Nothing,
+            };
+            if look != Look::Found {
+                looking = None;
+                self.drain();
+            }
+            while self.steps.get() == seen {
+                self.stepped.notified().await;
+            }
+            match look {
+                Look::InTheWay => pauses.note_crowd(),
+                Look::Found | Look::Nothing => pauses.note(since.elapsed()),
+            }
         }
     }
 
@@ -166,6 +208,8 @@ impl ShardHost {
 
     /// The same without waking the one socket whose task called and looks for itself.
     pub fn pump_but(&self, caller: Option<ConnectionId>) {
+        self.steps.set(self.steps.get() + 1);
+        self.stepped.notify_one();
         let (outbox, changed, deadline) = self.with_shard(|shard| {
             while let Some(request) = shard.poll_io() {
                 self.disk.submit(request);
