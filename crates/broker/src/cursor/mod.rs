@@ -40,9 +40,10 @@ use std::ops::Range;
 /// Consumers of one cursor. Far above any real queue; bounds what one connection can make us scan.
 pub const CONSUMERS_MAX: usize = 1 << 16;
 
-/// Offsets of one cursor that are leased or wait to be given again: 16 bytes each, so 64 MiB. At
+/// Offsets of one cursor that are leased or wait to be given again: 16 bytes each, and 104 in the worst
+/// order of acknowledgements (one range of acked offsets between any two), so 16 to 104 MiB. At
 /// the limit no new offset is given until some are settled.
-pub const LEASES_MAX: u64 = 4 << 20;
+pub const LEASES_MAX: u64 = 1 << 20;
 
 /// No bound on how far beyond the floor offsets are given.
 pub const SPAN_UNLIMITED: u64 = u64::MAX;

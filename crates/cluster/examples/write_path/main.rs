@@ -1,0 +1,17 @@
+//! What the write path costs under loads that it was not made for: a table per experiment, each behind a
+//! decision in `docs/adr`. On real files below the temporary directory; figures of the machine it runs on.
+//!
+//! `cargo run --release -p koine-cluster --example write_path -- double-write [--quick]`
+
+mod disk;
+mod double_write;
+mod node;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    match arguments.first().map(String::as_str) {
+        Some("double-write") => double_write::run(quick),
+        _ => println!("one of: double-write; and --quick"),
+    }
+}
