@@ -77,7 +77,7 @@ impl Config {
             relaxed_write_after: Duration::from_millis(1),
             relaxed_flush_bytes: 1 << 20,
             relaxed_flush_after: Duration::from_millis(100),
-            relaxed_backlog_bytes_max: 32 << 20,
+            relaxed_backlog_bytes_max: 8 << 20,
             checkpoint_after_open: Duration::ZERO,
             tail_cache_bytes: 128 << 20,
             own_segment_bytes_min: 16 << 20,
