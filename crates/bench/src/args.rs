@@ -12,8 +12,9 @@ usage: koine-bench kafka|amqp|mqtt [latency] [options]
 
 what to run
   --addr HOST:PORT        broker [127.0.0.1 and the protocol's usual port]
-  --mode produce|consume|both|latency
-                          latency keeps one message in flight, end to end [both]
+  --mode produce|consume|both|latency|idle
+                          latency keeps one message in flight, end to end; idle makes the lanes,
+                          opens --producers connections and says what the broker holds then [both]
   --size N                body bytes; from 16 on bodies are stamped and verified [100]
   --connections N         producers and consumers, each [1]
   --producers N, --consumers N
@@ -30,6 +31,9 @@ what to run
                           amqp: fsync (durable queue, persistent, confirms), memory (transient)
                           mqtt: fsync (QoS 1, persistent session), memory (QoS 0)
   --backlog N             consume: messages to write first [1000000]
+  --messages N            produce, consume: end after so many messages instead of a time
+  --standing              both: earlier runs' messages are in front (see --keep); they count as
+                          received, and what this run sends is not waited for
   --name NAME, --keep     use and keep this topic or queue [made for the run, deleted after]
   --check-every N         compare the whole body (kafka: checksum and records) of each N-th
                           message or batch; 0 never [1000]
@@ -81,6 +85,8 @@ struct Given {
     name: Option<String>,
     keep: bool,
     backlog: Option<u64>,
+    messages: Option<u64>,
+    standing: bool,
     check_every: Option<u64>,
     threads: Option<usize>,
     spin: bool,
@@ -137,6 +143,7 @@ impl Given {
     fn option(&mut self, name: &str, parser: &mut lexopt::Parser) -> Result<(), Failure> {
         match name {
             "keep" => self.keep = true,
+            "standing" => self.standing = true,
             "spin" => self.spin = true,
             "json" => self.json = true,
             "auto-ack" => self.auto_ack = true,
@@ -162,6 +169,7 @@ impl Given {
             "drain" => self.drain = Some(parser.value()?.parse()?),
             "durability" => self.durability = Some(parser.value()?.string()?),
             "name" => self.name = Some(parser.value()?.string()?),
+            "messages" => self.messages = Some(parser.value()?.parse()?),
             "backlog" => self.backlog = Some(parser.value()?.parse()?),
             "check-every" => self.check_every = Some(parser.value()?.parse()?),
             "threads" => self.threads = Some(parser.value()?.parse()?),
@@ -218,7 +226,7 @@ impl Given {
         let mode = self.mode.unwrap_or(Mode::Both);
         let Promise { lossy, qos, acknowledged } = self.promise(protocol);
         let (producers, consumers) = match mode {
-            Mode::Produce => (self.producers.unwrap_or(1), 0),
+            Mode::Produce | Mode::Idle => (self.producers.unwrap_or(1), 0),
             Mode::Latency => (1, 1),
             Mode::Consume | Mode::Both => {
                 (self.producers.unwrap_or(1), self.consumers.unwrap_or(1))
@@ -255,6 +263,8 @@ impl Given {
             given_name: self.name,
             keep: self.keep,
             backlog: self.backlog.unwrap_or(1_000_000),
+            messages: self.messages,
+            standing: self.standing,
             check_every: self.check_every.unwrap_or(1000),
             threads: self.threads.unwrap_or(threads_useful),
             spin: self.spin,
@@ -300,6 +310,11 @@ fn check(plan: &Plan) -> Result<(), Failure> {
         (plan.consumers == 0 && plan.mode == Mode::Consume, "--consumers is at least 1"),
         (plan.threads == 0 || plan.threads > 64, "--threads is 1 to 64"),
         (plan.threads > 1 && plan.mode == Mode::Latency, "latency runs on one thread"),
+        (
+            plan.messages.is_some() && !matches!(plan.mode, Mode::Produce | Mode::Consume),
+            "--messages is for the modes produce and consume",
+        ),
+        (plan.standing && plan.mode != Mode::Both, "--standing is for the mode both"),
         (plan.qos > 2, "--qos is 0, 1 or 2"),
         (!matches!(plan.mqtt_version, 4 | 5), "--mqtt-version is 4 (3.1.1) or 5"),
         (plan.window > 1 << 20, "--window is at most 1048576"),
@@ -336,7 +351,8 @@ fn mode(word: &str) -> Result<Mode, Failure> {
         "consume" => Ok(Mode::Consume),
         "both" => Ok(Mode::Both),
         "latency" => Ok(Mode::Latency),
-        _ => usage(format!("--mode is produce, consume, both or latency, not {word}")),
+        "idle" => Ok(Mode::Idle),
+        _ => usage(format!("--mode is produce, consume, both, latency or idle, not {word}")),
     }
 }
 
@@ -399,6 +415,8 @@ mod tests {
         check("mqtt", 0, 20_000, false, 0);
         check("mqtt --durability fsync --window 50", 50, 20_000, false, 1);
         check("mqtt latency --qos 2", 1, 1, false, 2);
+        check("kafka --mode produce --messages 7", 10, 0, false, 0);
+        check("amqp --mode idle --durability fsync", 1000, 0, false, 1);
     }
 
     #[test]
@@ -416,6 +434,8 @@ mod tests {
         check("mqtt --mode consume", "backlog");
         check("mqtt --qos 1 --window 70000", "--window");
         check("amqp latency --threads 2", "one thread");
+        check("amqp --messages 5", "--messages");
+        check("amqp --mode produce --standing", "--standing");
         check("amqp --lanes 0", "--lanes");
         check("amqp --pid x", "no pid");
         check("amqp --duration -1", "time");

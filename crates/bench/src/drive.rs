@@ -130,6 +130,9 @@ impl<'a> Drive<'a> {
             let filled = read_already.len();
             let mut input = read_already;
             input.resize(filled + read_bytes, 0);
+            // Whole units, or the last messages would never be sent.
+            let unit = opened.link.unit().max(1);
+            let limit = limit.checked_next_multiple_of(unit).unwrap_or(limit);
             let pace = producer.map(|producer| pace(plan, window, producer, limit));
             connections.push(Connection {
                 stream,

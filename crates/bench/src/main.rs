@@ -8,6 +8,7 @@ mod clock;
 mod dialogue;
 mod drive;
 mod failure;
+mod idle;
 mod kafka;
 mod mqtt;
 mod payload;
@@ -19,7 +20,7 @@ mod run;
 mod shared;
 mod tally;
 
-use plan::ProtocolName;
+use plan::{Mode, ProtocolName};
 use protocol::Protocol;
 use std::io::Write;
 use std::process::ExitCode;
@@ -41,6 +42,15 @@ fn main() -> ExitCode {
         ProtocolName::Amqp => Box::new(amqp::Amqp),
         ProtocolName::Mqtt => Box::new(mqtt::Mqtt),
     };
+    if plan.mode == Mode::Idle {
+        return match idle::run(&plan, protocol.as_mut()) {
+            Ok(held) => {
+                let shown = std::io::stdout().write_all(held.text(&plan).as_bytes());
+                ExitCode::from(u8::from(shown.is_err()))
+            }
+            Err(failure) => failed(&plan, &failure),
+        };
+    }
     match run::run(&plan, protocol.as_mut()) {
         Ok(outcome) => {
             let text = match plan.json {
@@ -50,9 +60,11 @@ fn main() -> ExitCode {
             let shown = std::io::stdout().write_all(text.as_bytes());
             ExitCode::from(u8::from(!outcome.is_clean() || shown.is_err()))
         }
-        Err(failure) => {
-            eprintln!("koine-bench {} at {}: {failure}", plan.protocol.name(), plan.addr);
-            ExitCode::FAILURE
-        }
+        Err(failure) => failed(&plan, &failure),
     }
+}
+
+fn failed(plan: &plan::Plan, failure: &failure::Failure) -> ExitCode {
+    eprintln!("koine-bench {} at {}: {failure}", plan.protocol.name(), plan.addr);
+    ExitCode::FAILURE
 }

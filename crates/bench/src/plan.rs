@@ -11,6 +11,8 @@ pub enum Mode {
     Both,
     /// One message in flight from end to end.
     Latency,
+    /// Makes the lanes and opens the producers' connections, and sends nothing.
+    Idle,
 }
 
 impl Mode {
@@ -20,6 +22,7 @@ impl Mode {
             Mode::Consume => "consume",
             Mode::Both => "both",
             Mode::Latency => "latency",
+            Mode::Idle => "idle",
         }
     }
 }
@@ -71,6 +74,10 @@ pub struct Plan {
     pub keep: bool,
     /// Messages to write before a consume run.
     pub backlog: u64,
+    /// A produce or consume run ends with so many messages instead of a time.
+    pub messages: Option<u64>,
+    /// What earlier runs left is in front: it counts as received, and nothing sent is waited for.
+    pub standing: bool,
     /// One message (Kafka: batch) in this many has its whole body compared; 0: none.
     pub check_every: u64,
     pub threads: usize,

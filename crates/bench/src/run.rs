@@ -79,9 +79,12 @@ fn run_prepared(plan: &Plan, protocol: &dyn Protocol) -> Result<Outcome, Failure
     let mut plan = plan.clone();
     if plan.mode == Mode::Consume {
         plan.producers = 0;
+    }
+    if plan.mode == Mode::Consume || plan.messages.is_some() {
         plan.warmup = Duration::ZERO;
     }
-    Course::new(&plan, clock, protocol)?.run(None)
+    let limit = plan.messages.filter(|_| plan.mode == Mode::Produce);
+    Course::new(&plan, clock, protocol)?.run(limit)
 }
 
 /// One set of threads from start to end.
@@ -173,6 +176,9 @@ impl<'a> Course<'a> {
         let totals = self.shared.totals();
         match limit {
             Some(limit) => totals.sent >= limit && !self.acknowledgements_wanting(totals),
+            None if self.plan.messages.is_some() => {
+                self.plan.messages.is_some_and(|messages| totals.delivered >= messages)
+            }
             // A log can be read again and again, a queue only once.
             None => {
                 self.plan.mode == Mode::Consume
@@ -195,7 +201,7 @@ impl<'a> Course<'a> {
         loop {
             let now = self.clock.now();
             let totals = self.shared.totals();
-            let done = totals.delivered >= totals.expected;
+            let done = self.plan.standing || totals.delivered >= totals.expected;
             let settled = done && !self.acknowledgements_wanting(totals);
             // Producers notice the end a little later than this thread.
             if settled && now - begun > nanos(TICK) || self.shared.failed() {
@@ -243,7 +249,11 @@ impl<'a> Course<'a> {
             own_cpu_seconds,
             other_cpu_seconds: (machine - broker_cpu_seconds - own_cpu_seconds).max(0.0),
             missing: match self.plan.mode {
-                Mode::Consume => 0,
+                Mode::Consume => {
+                    let wanted = self.plan.messages.unwrap_or(0);
+                    wanted.saturating_sub(tally.totals.delivered)
+                }
+                _ if self.plan.standing => unacknowledged,
                 _ => tally.totals.expected.saturating_sub(distinct).max(unacknowledged),
             },
             tally,
@@ -273,7 +283,7 @@ fn merge(
 }
 
 /// Each connection is a file; what the system does not grant shows as an error when connecting.
-fn raise_file_limit(plan: &Plan) {
+pub fn raise_file_limit(plan: &Plan) {
     use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
     let wanted = (plan.producers + plan.consumers + 100) as u64;
     let limit = getrlimit(Resource::Nofile);

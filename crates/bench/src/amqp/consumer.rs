@@ -39,7 +39,7 @@ pub struct Consumer {
 
 impl Consumer {
     pub fn new(plan: &Plan) -> Self {
-        let consume = plan.mode == Mode::Consume;
+        let any_run = plan.mode == Mode::Consume || plan.standing;
         // Several consumers of a queue each see a part.
         let alone = plan.consumers <= plan.lanes;
         Consumer {
@@ -48,7 +48,7 @@ impl Consumer {
             unacknowledged: 0,
             ack_every: plan.ack_every,
             auto_ack: plan.auto_ack,
-            ledger: Ledger::new(plan.run, consume, if alone { Share::Whole } else { Share::Part }),
+            ledger: Ledger::new(plan.run, any_run, if alone { Share::Whole } else { Share::Part }),
             stamp: None,
             body: pattern(plan.size),
             check_every: plan.check_every,

@@ -9,6 +9,9 @@ use koine_workload::frames::wire::{Put, Reader};
 pub const CHANNEL: u16 = 1;
 /// What we ask for when the broker sets no limit.
 const FRAME_BYTES_MAX: u32 = 128 << 10;
+/// Declarations or deletions sent before the first answer is read: some 100 bytes each, so that
+/// both ends' socket buffers hold them.
+const REQUESTS_AT_ONCE: usize = 500;
 
 pub struct Channel {
     pub dialogue: Dialogue,
@@ -84,35 +87,33 @@ impl Channel {
         }
     }
 
-    pub fn declare(&mut self, plan: &Plan, lane: usize) -> Result<(), Failure> {
-        self.say(CHANNEL, method::QUEUE_DECLARE, |out| {
-            out.put_u16(0);
-            out.put_tiny_text(&plan.lane_name(lane));
-            // Bits: passive, durable, exclusive, auto-delete, no-wait.
-            out.put_u8(if Amqp::is_durable(plan) { 0b00010 } else { 0 });
-            match &plan.queue_type {
-                None => out.put_u32(0),
-                Some(kind) => {
-                    let mut table = Vec::new();
-                    table.put_tiny_text("x-queue-type");
-                    table.put_u8(b'S');
-                    table.put_u32(kind.len() as u32);
-                    table.put(kind.as_bytes());
-                    out.put_u32(table.len() as u32);
-                    out.put(&table);
-                }
+    /// One request per lane, several of them under way at once: tens of thousands of queues take
+    /// seconds and not minutes.
+    fn of_all_lanes(
+        &mut self,
+        plan: &Plan,
+        answer: u32,
+        request: fn(&mut Vec<u8>, &Plan, usize),
+    ) -> Result<(), Failure> {
+        let mut out = Vec::new();
+        for first in (0..plan.lanes).step_by(REQUESTS_AT_ONCE) {
+            let lanes = first..plan.lanes.min(first + REQUESTS_AT_ONCE);
+            out.clear();
+            lanes.clone().for_each(|lane| request(&mut out, plan, lane));
+            self.dialogue.say(&out)?;
+            for _ in lanes {
+                self.hear(answer)?;
             }
-        })?;
-        self.hear(method::QUEUE_DECLARE_OK).map(drop)
+        }
+        Ok(())
     }
 
-    pub fn delete(&mut self, plan: &Plan, lane: usize) -> Result<(), Failure> {
-        self.say(CHANNEL, method::QUEUE_DELETE, |out| {
-            out.put_u16(0);
-            out.put_tiny_text(&plan.lane_name(lane));
-            out.put_u8(0); // whether used or empty does not matter
-        })?;
-        self.hear(method::QUEUE_DELETE_OK).map(drop)
+    pub fn declare_all(&mut self, plan: &Plan) -> Result<(), Failure> {
+        self.of_all_lanes(plan, method::QUEUE_DECLARE_OK, put_declare)
+    }
+
+    pub fn delete_all(&mut self, plan: &Plan) -> Result<(), Failure> {
+        self.of_all_lanes(plan, method::QUEUE_DELETE_OK, put_delete)
     }
 
     pub fn select_confirms(&mut self) -> Result<(), Failure> {
@@ -144,5 +145,57 @@ impl Channel {
             self.hear(method::BASIC_CONSUME_OK)?;
         }
         Ok(())
+    }
+}
+
+fn put_declare(out: &mut Vec<u8>, plan: &Plan, lane: usize) {
+    put_method(out, CHANNEL, method::QUEUE_DECLARE, |out| {
+        out.put_u16(0);
+        out.put_tiny_text(&plan.lane_name(lane));
+        // Bits: passive, durable, exclusive, auto-delete, no-wait.
+        out.put_u8(if Amqp::is_durable(plan) { 0b00010 } else { 0 });
+        match &plan.queue_type {
+            None => out.put_u32(0),
+            Some(kind) => {
+                let mut table = Vec::new();
+                table.put_tiny_text("x-queue-type");
+                table.put_u8(b'S');
+                table.put_u32(kind.len() as u32);
+                table.put(kind.as_bytes());
+                out.put_u32(table.len() as u32);
+                out.put(&table);
+            }
+        }
+    });
+}
+
+fn put_delete(out: &mut Vec<u8>, plan: &Plan, lane: usize) {
+    put_method(out, CHANNEL, method::QUEUE_DELETE, |out| {
+        out.put_u16(0);
+        out.put_tiny_text(&plan.lane_name(lane));
+        out.put_u8(0); // whether used or empty does not matter
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::plan;
+
+    #[test]
+    fn all_that_is_under_way_at_once_fits_a_socket_buffer() {
+        let mut plan = plan();
+        (plan.lanes, plan.queue_type) = (1_000_000, Some("quorum".into()));
+        let mut out = Vec::new();
+        (0..REQUESTS_AT_ONCE).for_each(|lane| put_declare(&mut out, &plan, 999_000 + lane));
+        let mut rest = &out[..];
+        let mut count = 0;
+        while let Some(frame) = Frame::first(rest).expect("frames of our own") {
+            rest = &rest[frame.bytes..];
+            count += 1;
+        }
+        assert_eq!((count, rest.len()), (REQUESTS_AT_ONCE, 0));
+        // Smaller than what Linux gives a socket at first for sending and for receiving.
+        assert!(out.len() < 80 << 10, "{}", out.len());
     }
 }

@@ -25,7 +25,7 @@ impl Amqp {
 impl Protocol for Amqp {
     fn prepare(&mut self, plan: &Plan) -> Result<(), Failure> {
         let mut channel = handshake::Channel::open(plan)?;
-        (0..plan.lanes).try_for_each(|lane| channel.declare(plan, lane))
+        channel.declare_all(plan)
     }
 
     fn producer(&self, plan: &Plan, index: usize) -> Result<Opened, Failure> {
@@ -55,7 +55,7 @@ impl Protocol for Amqp {
             return Ok(());
         }
         let mut channel = handshake::Channel::open(plan)?;
-        (0..plan.lanes).try_for_each(|lane| channel.delete(plan, lane))
+        channel.delete_all(plan)
     }
 
     fn promise(&self, plan: &Plan) -> String {

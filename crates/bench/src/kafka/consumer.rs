@@ -36,6 +36,8 @@ pub struct Consumer {
     body: Vec<u8>,
     check_every: u64,
     batches: u64,
+    /// Where the next partition of a response is looked for first: brokers answer in order.
+    next_place: usize,
 }
 
 impl Consumer {
@@ -73,7 +75,18 @@ impl Consumer {
             body: pattern(plan.size),
             check_every: plan.check_every,
             batches: 0,
+            next_place: 0,
         }
+    }
+
+    fn place_of(&mut self, index: i32) -> Option<usize> {
+        let wanted = |partition: &Partition| partition.index == index;
+        let place = match self.partitions.get(self.next_place).is_some_and(wanted) {
+            true => self.next_place,
+            false => self.partitions.iter().position(wanted)?,
+        };
+        self.next_place = (place + 1) % self.partitions.len();
+        Some(place)
     }
 
     fn fetch(&mut self, out: &mut Vec<u8>) {
@@ -123,8 +136,7 @@ impl Consumer {
         reader.i32()?; // preferred replica
         let bytes = reader.i32()?.max(0) as usize;
         let batches = reader.take(bytes)?;
-        let place = self.partitions.iter().position(|partition| partition.index == index);
-        let place = place.ok_or(reader.malformed())?;
+        let place = self.place_of(index).ok_or(reader.malformed())?;
         match code {
             0 => {}
             OFFSET_OUT_OF_RANGE if log_start > self.partitions[place].offset => {
@@ -283,6 +295,14 @@ mod tests {
         check(&two[..two.len() - 1], 3, 3, 0);
         check(&two[..two.len() / 2 + 10], 3, 3, 0);
         check(&damaged, 6, 6, 3);
+    }
+
+    #[test]
+    fn partitions_are_found_in_any_order() {
+        let mut consumer = Consumer::new(&plan(), &[(4, 0), (7, 0), (9, 0)]);
+        let found: Vec<_> = [4, 7, 9, 4, 9, 7, 8, 7].map(|index| consumer.place_of(index)).into();
+        let places = [0, 1, 2, 0, 2, 1].map(Some);
+        assert_eq!(found, [&places[..], &[None, Some(1)]].concat());
     }
 
     #[test]
