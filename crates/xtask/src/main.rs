@@ -39,6 +39,8 @@ cargo xtask conformance SUITE    lapin, amqprs, amqp091-go or librdkafka against
                                  against a broker that runs already; one test; an unoptimised build
 cargo xtask compare [CASE...] [--rounds N] [--seconds N] [--json] [--no-pages]
                                  Koine beside Kafka, RabbitMQ and mosquitto, 5 rounds; writes docs/performance.md
+cargo xtask curves [NAME...] [--quick] [--json] [--no-pages]
+                                 Koine alone as queues, backlog, sizes, connections and partitions grow
 cargo xtask torture FAULT...|all [--cycles N] [--seed N] [--json]
                                  real faults on a release build under load; without a fault: which there are
 ";
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         "conformance" => conformance::run(rest),
         "torture" => torture::run(rest),
         "compare" => compare::run(rest),
+        "curves" => compare::curves::run(rest),
         "help" | "--help" => {
             print!("{HELP}");
             Ok(())

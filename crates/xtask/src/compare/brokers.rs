@@ -57,6 +57,8 @@ pub struct Running {
     /// Resident bytes, once it had nothing to do.
     idle_bytes: u64,
     epmd_port: Option<u16>,
+    /// Removed when it has ended.
+    data: PathBuf,
 }
 
 impl Running {
@@ -66,11 +68,20 @@ impl Running {
         let _ = std::fs::remove_dir_all(&data);
         std::fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
         match kind {
-            Kind::Koine => koine(&home, &data),
+            Kind::Koine => koine(&home, &data, &[], &[]),
             Kind::Kafka => kafka(&home, &data),
             Kind::RabbitMq => rabbitmq(&home, &data),
             Kind::Mosquitto => mosquitto(&home),
         }
+    }
+
+    /// Koine with nobody beside it: below `home`, run by `wrapper` (a program and arguments, or nothing), with `flags`
+    /// of its own.
+    pub fn alone(home: &Path, wrapper: &[String], flags: &[String]) -> Result<Running, String> {
+        let data = home.join("data");
+        let _ = std::fs::remove_dir_all(&data);
+        std::fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
+        koine(home, &data, wrapper, flags)
     }
 
     /// Waits for the port, then looks whom it consists of.
@@ -102,6 +113,7 @@ impl Running {
             startup,
             idle_bytes: 0,
             epmd_port: None,
+            data: directory().join(kind.name().to_lowercase()).join("data"),
         };
         machine::wait_until_idle(&running.process_ids);
         running.process_ids = machine::family(running.process.id());
@@ -156,8 +168,7 @@ impl Drop for Running {
             stop.args(["-port", &port.to_string(), "-kill"]);
             let _ = stop.stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
-        let data = directory().join(self.kind.name().to_lowercase()).join("data");
-        let _ = std::fs::remove_dir_all(data);
+        let _ = std::fs::remove_dir_all(&self.data);
     }
 }
 
@@ -178,11 +189,24 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn koine(home: &Path, data: &Path) -> Result<Running, String> {
+fn koine(
+    home: &Path,
+    data: &Path,
+    wrapper: &[String],
+    flags: &[String],
+) -> Result<Running, String> {
     let ready = home.join("ready.json");
     let _ = std::fs::remove_file(&ready);
-    let mut command = Command::new(project::target().join("release/koine"));
-    command.arg("start").arg("--data").arg(data).arg("--ready-file").arg(&ready);
+    let program = project::target().join("release/koine");
+    let mut command = match wrapper.split_first() {
+        Some((first, rest)) => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    command.arg("start").arg("--data").arg(data).arg("--ready-file").arg(&ready).args(flags);
     for listener in ["--kafka", "--amqp", "--mqtt", "--http"] {
         command.args([listener, "127.0.0.1:0"]);
     }
@@ -201,6 +225,7 @@ fn koine(home: &Path, data: &Path) -> Result<Running, String> {
     let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     let address = |name: &str| json["listeners"][name].as_str().unwrap_or_default().to_owned();
     let mut running = Running::settle(Kind::Koine, process, address("kafka"), began)?;
+    running.data = data.to_owned();
     running.addresses =
         ["kafka", "amqp", "mqtt", "http"].map(|name| (name.to_owned(), address(name))).to_vec();
     Ok(running)

@@ -1,7 +1,10 @@
 //! The processes of a broker, and what this machine is.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::process;
 use koine_workload::usage::Usage;
 
 /// Below this share of a core it is idle.
@@ -46,6 +49,16 @@ pub fn wait_until_idle(processes: &[u32]) {
             return;
         }
         before = now;
+    }
+}
+
+/// Refuses to begin what the disk has no room for.
+pub fn require_free(directory: &Path, bytes: u64) -> Result<(), String> {
+    let text = process::output(Command::new("df").args(["-B1", "--output=avail"]).arg(directory))?;
+    let free = text.lines().nth(1).and_then(|line| line.trim().parse::<u64>().ok());
+    match free.is_none_or(|free| free >= bytes) {
+        true => Ok(()),
+        false => Err(format!("{} has not {} GB free", directory.display(), bytes / 1_000_000_000)),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod brokers;
 mod cases;
+pub mod curves;
 mod machine;
 mod pages;
 mod plots;

@@ -9,11 +9,9 @@ use super::results::{spread, Run, Spread, FOOTPRINT};
 use crate::project;
 
 const PAGE: &str = "docs/performance.md";
-const BEGIN: &str = "<!-- begin: cargo xtask compare -->\n";
-const END: &str = "<!-- end: cargo xtask compare -->\n";
 
 /// A count of messages, short.
-fn count(value: f64) -> String {
+pub fn count(value: f64) -> String {
     match value {
         value if value >= 999_500.0 => format!("{:.2} M", value / 1e6),
         value if value >= 9_995.0 => format!("{:.0} k", value / 1e3),
@@ -22,7 +20,7 @@ fn count(value: f64) -> String {
     }
 }
 
-fn range(spread: Option<Spread>, shown: impl Fn(f64) -> String) -> String {
+pub fn range(spread: Option<Spread>, shown: impl Fn(f64) -> String) -> String {
     match spread {
         Some(Spread { min, median, max }) => {
             format!("{} ({} to {})", shown(median), shown(min), shown(max))
@@ -31,7 +29,7 @@ fn range(spread: Option<Spread>, shown: impl Fn(f64) -> String) -> String {
     }
 }
 
-fn middle(spread: Option<Spread>, shown: impl Fn(f64) -> String) -> String {
+pub fn middle(spread: Option<Spread>, shown: impl Fn(f64) -> String) -> String {
     spread.map_or("-".to_owned(), |spread| shown(spread.median))
 }
 
@@ -126,7 +124,7 @@ fn footprint(runs: &[Run], out: &mut String) {
     }
 }
 
-fn mebibytes(bytes: f64) -> String {
+pub fn mebibytes(bytes: f64) -> String {
     format!("{:.0} MiB", bytes / f64::from(1 << 20))
 }
 
@@ -141,12 +139,6 @@ pub fn text(runs: &[Run]) -> String {
 }
 
 pub fn write(runs: &[Run]) -> Result<(), String> {
-    let path = project::root().join(PAGE);
-    let told = |error: std::io::Error| format!("{PAGE}: {error}");
-    let page = std::fs::read_to_string(&path).map_err(told)?;
-    let marks =
-        page.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
-    let (before, after) = marks.ok_or(format!("{PAGE} has lost its marks"))?;
     let rounds = runs.iter().map(|run| run.round).max().unwrap_or(0);
     let mut made = format!(
         "Medians of {rounds} alternating runs, smallest and largest in brackets; {}, the generator on the same machine.\n\n",
@@ -155,5 +147,46 @@ pub fn write(runs: &[Run]) -> Result<(), String> {
     made += &text(runs);
     made += "\n![messages per second, as multiples of the peer's](performance/throughput.svg)\n\n\
              ![one message in flight](performance/latency.svg)\n";
-    std::fs::write(&path, format!("{before}{BEGIN}{made}{END}{after}")).map_err(told)
+    write_section("compare", &made)
+}
+
+/// Puts the text between the marks of this command.
+pub fn write_section(command: &str, text: &str) -> Result<(), String> {
+    let path = project::root().join(PAGE);
+    let told = |error: std::io::Error| format!("{PAGE}: {error}");
+    let page = std::fs::read_to_string(&path).map_err(told)?;
+    let page = with_section(&page, command, text);
+    std::fs::write(&path, page.ok_or(format!("{PAGE} has lost the marks of {command}"))?)
+        .map_err(told)
+}
+
+fn with_section(page: &str, command: &str, text: &str) -> Option<String> {
+    let begin = format!("<!-- begin: cargo xtask {command} -->\n");
+    let end = format!("<!-- end: cargo xtask {command} -->\n");
+    let (before, rest) = page.split_once(&begin)?;
+    let (_, after) = rest.split_once(&end)?;
+    Some(format!("{before}{begin}{text}{end}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_takes_the_place_of_the_last_one() {
+        let page =
+            "a\n<!-- begin: cargo xtask curves -->\nold\n<!-- end: cargo xtask curves -->\nb\n";
+        let made = with_section(page, "curves", "new\n").expect("both marks are there");
+        assert_eq!(made, page.replace("old", "new"));
+        assert_eq!(with_section(page, "footprint", "new\n"), None);
+    }
+
+    #[test]
+    fn counts_are_short() {
+        for (value, expect) in
+            [(12.0, "12"), (1_500.0, "1.5 k"), (15_000.0, "15 k"), (2e6, "2.00 M")]
+        {
+            assert_eq!(count(value), expect);
+        }
+    }
 }

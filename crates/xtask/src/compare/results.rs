@@ -1,6 +1,6 @@
 //! What runs gave, kept in `docs/performance/results.json` so that the page can be made from several sittings.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{json, Value};
 
@@ -27,6 +27,10 @@ pub struct Run {
     pub resident_bytes: Option<f64>,
     /// Bytes that the broker wrote per byte of bodies that it was sent.
     pub written_per_byte: Option<f64>,
+    /// Of bodies; more or less than what is delivered where something stands in between.
+    pub sent_per_second: Option<f64>,
+    /// The generator's own.
+    pub generator_cpu_seconds_per_million: Option<f64>,
     /// Cores that the generator used.
     pub generator_cores: Option<f64>,
     pub other_cores: Option<f64>,
@@ -64,6 +68,8 @@ impl Run {
             written_per_byte: number("broker_written_bytes")
                 .zip(sent)
                 .map(|(written, sent)| written / sent),
+            sent_per_second: number("sent_per_s").filter(|rate| *rate > 0.0),
+            generator_cpu_seconds_per_million: number("generator_cpu_s_per_million"),
             generator_cores: number("generator_cores"),
             other_cores: number("other_cores"),
             ..Run::default()
@@ -99,18 +105,20 @@ impl Run {
         )
     }
 
-    fn to_json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         json!({
             "case": self.case, "side": self.side, "round": self.round, "is_clean": self.is_clean,
             "per_second": self.per_second, "p50_us": self.p50_us, "p99_us": self.p99_us,
             "p999_us": self.p999_us, "cpu_seconds_per_million": self.cpu_seconds_per_million,
             "resident_bytes": self.resident_bytes, "written_per_byte": self.written_per_byte,
+            "sent_per_second": self.sent_per_second,
+            "generator_cpu_seconds_per_million": self.generator_cpu_seconds_per_million,
             "generator_cores": self.generator_cores, "other_cores": self.other_cores,
             "startup_ms": self.startup_ms,
         })
     }
 
-    fn from_json(json: &Value) -> Run {
+    pub fn from_json(json: &Value) -> Run {
         let text = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
         let number = |name: &str| json[name].as_f64();
         Run {
@@ -125,6 +133,8 @@ impl Run {
             cpu_seconds_per_million: number("cpu_seconds_per_million"),
             resident_bytes: number("resident_bytes"),
             written_per_byte: number("written_per_byte"),
+            sent_per_second: number("sent_per_second"),
+            generator_cpu_seconds_per_million: number("generator_cpu_seconds_per_million"),
             generator_cores: number("generator_cores"),
             other_cores: number("other_cores"),
             startup_ms: number("startup_ms"),
@@ -162,9 +172,7 @@ pub fn json(runs: &[Run]) -> Value {
 }
 
 pub fn load() -> Result<Vec<Run>, String> {
-    let Ok(text) = std::fs::read_to_string(file()) else { return Ok(Vec::new()) };
-    let json: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    Ok(json.as_array().into_iter().flatten().map(Run::from_json).collect())
+    Ok(read_rows(&file())?.iter().map(Run::from_json).collect())
 }
 
 /// Keeps these; earlier ones of the same cases go, and a broker's footprint is that of all sittings.
@@ -172,11 +180,24 @@ pub fn save(runs: &[Run]) -> Result<(), String> {
     let mut all = load()?;
     all.retain(|old| !runs.iter().any(|new| new.case == old.case && new.case != FOOTPRINT));
     all.extend_from_slice(runs);
-    let lines: Vec<String> = all.iter().map(|run| run.to_json().to_string()).collect();
+    let rows: Vec<Value> = all.iter().map(Run::to_json).collect();
+    write_rows(&file(), &rows)
+}
+
+/// Writes one row a line, so that a difference between two sittings can be read.
+pub fn write_rows(path: &Path, rows: &[Value]) -> Result<(), String> {
+    let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
     let text = format!("[\n{}\n]\n", lines.join(",\n"));
-    let told = |error| format!("{}: {error}", file().display());
-    file().parent().map_or(Ok(()), std::fs::create_dir_all).map_err(told)?;
-    std::fs::write(file(), text).map_err(told)
+    let told = |error| format!("{}: {error}", path.display());
+    path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(told)?;
+    std::fs::write(path, text).map_err(told)
+}
+
+/// What [`write_rows`] wrote; nothing if there is no such file.
+pub fn read_rows(path: &Path) -> Result<Vec<Value>, String> {
+    let Ok(text) = std::fs::read_to_string(path) else { return Ok(Vec::new()) };
+    let json: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    Ok(json.as_array().cloned().unwrap_or_default())
 }
 
 #[cfg(test)]
