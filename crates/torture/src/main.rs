@@ -3,7 +3,6 @@
 //! the processes it started.
 
 mod broker;
-mod cgroup;
 mod faults;
 mod load;
 mod report;

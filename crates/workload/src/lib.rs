@@ -61,6 +61,8 @@
 //! ```
 
 pub mod amqp;
+// Linux's, for those who limit a broker.
+pub mod cgroup;
 pub mod check;
 pub mod client;
 pub mod frames;

@@ -41,6 +41,8 @@ cargo xtask compare [CASE...] [--rounds N] [--seconds N] [--json] [--no-pages]
                                  Koine beside Kafka, RabbitMQ and mosquitto, 5 rounds; writes docs/performance.md
 cargo xtask curves [NAME...] [--quick] [--json] [--no-pages]
                                  Koine alone as queues, backlog, sizes, connections and partitions grow
+cargo xtask footprint [--json] [--no-pages]
+                                 what idle queues and connections hold, and 10 GB of backlog in 512 MiB
 cargo xtask torture FAULT...|all [--cycles N] [--seed N] [--json]
                                  real faults on a release build under load; without a fault: which there are
 ";
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         "torture" => torture::run(rest),
         "compare" => compare::run(rest),
         "curves" => compare::curves::run(rest),
+        "footprint" => compare::footprint::run(rest),
         "help" | "--help" => {
             print!("{HELP}");
             Ok(())

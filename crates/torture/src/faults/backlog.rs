@@ -3,9 +3,9 @@
 use super::stage::Stage;
 use super::Options;
 use crate::broker::Process;
-use crate::cgroup::MemoryGroup;
 use crate::load::bulk::{drain_queue, fill_queue, megabytes_per_second, Topic};
 use crate::report::Row;
+use koine_workload::cgroup::MemoryGroup;
 
 const MEMORY_BYTES: u64 = 512 << 20;
 const LOG_BYTES: u64 = 28 << 30;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::stage::Stage;
 use super::{kill, Options};
 use crate::broker::Process;
-use crate::cgroup::MemoryGroup;
 use crate::load::bulk::flood;
 use crate::report::Row;
+use koine_workload::cgroup::MemoryGroup;
 
 const CYCLES: u64 = 3;
 const MEMORY_BYTES: u64 = 512 << 20;

@@ -106,7 +106,7 @@ pub const FAULTS: [Fault; 11] = [
     Fault {
         name: "memory",
         what: "150 connections push large messages and do not listen, in 512 MiB (3 cycles)",
-        missing: crate::cgroup::missing,
+        missing: koine_workload::cgroup::missing,
         run: memory::run,
     },
     Fault {
@@ -126,7 +126,7 @@ pub const FAULTS: [Fault; 11] = [
     Fault {
         name: "backlog",
         what: "30 GB written and read back within 512 MiB of memory (35 GB of disk)",
-        missing: crate::cgroup::missing,
+        missing: koine_workload::cgroup::missing,
         run: backlog::run,
     },
 ];

@@ -4,6 +4,7 @@
 mod brokers;
 mod cases;
 pub mod curves;
+pub mod footprint;
 mod machine;
 mod pages;
 mod plots;

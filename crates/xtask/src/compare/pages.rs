@@ -56,10 +56,16 @@ pub fn ratio(runs: &[Run], case: &Case, side: &Side) -> Option<f64> {
     })
 }
 
+/// CPU seconds of `koine-bench` per million messages; a vendor's tool is not looked at.
+fn generator_cost(run: &Run) -> Option<f64> {
+    let (cores, rate) = (run.generator_cores?, run.per_second?);
+    run.generator_cpu_seconds_per_million.or(Some(cores * 1e6 / rate))
+}
+
 fn throughput(runs: &[Run], out: &mut String) {
     out.push_str(
-        "| load | broker, promise | messages per second | CPU-s per million | most resident | written per byte | times the peer |\n\
-         |---|---|---|---|---|---|---|\n",
+        "| load | broker, promise | messages per second | CPU-s per million | generator's | most resident | written per byte | times the peer |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
     for case in CASES.iter().filter(|case| case.figure == Figure::MessagesPerSecond) {
         for side in case.sides {
@@ -69,13 +75,14 @@ fn throughput(runs: &[Run], out: &mut String) {
             }
             let _ = writeln!(
                 out,
-                "| {} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} |",
                 case.title,
                 side.name(),
                 range(spread(&mine, |run| run.per_second), count),
                 range(spread(&mine, |run| run.cpu_seconds_per_million), |cost| format!(
                     "{cost:.2}"
                 )),
+                middle(spread(&mine, generator_cost), |cost| format!("{cost:.2}")),
                 middle(spread(&mine, |run| run.resident_bytes), mebibytes),
                 middle(spread(&mine, |run| run.written_per_byte), |bytes| format!("{bytes:.1}")),
                 ratio(runs, case, side).map_or("-".to_owned(), |ratio| format!("{ratio:.1}")),

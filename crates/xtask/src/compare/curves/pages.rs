@@ -29,9 +29,12 @@ pub fn grouped(number: u64) -> String {
 
 pub fn section(all: &[Measured]) -> String {
     let rounds = all.iter().map(|one| one.run.round).max().unwrap_or(0);
+    let of_what = match rounds {
+        1 => "single runs".to_owned(),
+        more => format!("medians of {more} runs, smallest and largest in brackets"),
+    };
     let mut out = format!(
-        "Koine alone, medians of {rounds} runs, smallest and largest in brackets; each row a fresh broker; {}, the \
-         generator on the same machine.\n",
+        "Koine alone, {of_what}; each row a fresh broker; {}, the generator on the same machine.\n",
         machine::description()
     );
     for curve in CURVES {
