@@ -26,7 +26,7 @@ pub const FILE_DEFAULT: &str = "koine.toml";
 /// A configuration file is text written by hand; anything larger is a mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The default tail cache never takes more than this, however large the machine.
-const TAIL_CACHE_BYTES_MAX: u64 = 256 << 20;
+const TAIL_CACHE_BYTES_MAX: u64 = 2 << 30;
 
 /// Free disk space that is kept by default, on disks that are large enough.
 const DISK_FREE_BYTES_DEFAULT: u64 = 1 << 30;
@@ -206,7 +206,7 @@ impl Default for Config {
             shards: cores.min(8) as u16,
             log: Log { level: Level::INFO, format: LogFormat::Text },
             storage: Storage {
-                tail_cache: Size::Percent(5),
+                tail_cache: Size::Percent(25),
                 wal_file_bytes: 128 << 20,
                 free_min: None,
             },

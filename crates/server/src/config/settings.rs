@@ -114,7 +114,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "storage.tail_cache",
         "SIZE|PERCENT",
-        "memory for recent records (5%, at most 256MiB)",
+        "memory for recent records (25%, at most 2GiB)",
         |c, v| {
             c.storage.tail_cache = value::size(v)?;
             Ok(())
